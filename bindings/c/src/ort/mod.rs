@@ -1,0 +1,1 @@
+//! The operator for ONNX Runtime (domain `ai.miamix`).

@@ -1,0 +1,269 @@
+//! The CPU engine: one pass a sample renders its mask by tiles, weighs it, and mixes pixels and labels.
+
+mod blend;
+mod convert;
+mod executor;
+mod float_mode;
+mod labels;
+mod rows;
+
+pub use executor::{Executor, Inline, MAX_THREADS, Threads};
+pub(crate) use labels::{LabelRows, LabelSource, one_hot};
+
+use crate::config::LabelWeight;
+use crate::error::Result;
+use crate::mask::{MaskScratch, SampleMask, mean_weight, weight_sum};
+use crate::plan::Plan;
+use crate::tensor::{Dtype, Raw};
+use blend::{Choose, Mix};
+use convert::Pixel;
+use float_mode::DefaultFloatMode;
+use half::{bf16, f16};
+use rows::{Layout, RowReader, RowWriter};
+use std::cell::RefCell;
+
+/// Pixels of a tile: its mask, 16 KB, stays in the first-level cache between rendering and mixing.
+const TILE_PX: usize = 4096;
+/// Below this many elements a batch is done sooner than other threads wake up.
+const INLINE_ELEMENTS: usize = 1 << 15;
+
+/// What a thread keeps from one sample to the next.
+#[derive(Default)]
+struct Scratch {
+    mask: MaskScratch,
+    tile: Vec<f32>,
+    /// The tile's values once for each channel, for interleaved images.
+    spread: Vec<f32>,
+    staging: [Vec<u64>; 3],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A pointer into a caller's buffer, of which each task writes a part of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<T>(*mut T);
+
+// SAFETY: tasks write disjoint elements, and the buffer is borrowed for the whole run.
+unsafe impl<T: Send> Send for Parts<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Parts<T> {}
+
+impl<T> Parts<T> {
+    pub fn of(buffer: &mut [T]) -> Self {
+        Parts::at(buffer.as_mut_ptr())
+    }
+
+    pub fn at(start: *mut T) -> Self {
+        Parts(start)
+    }
+
+    /// Writes element `index`.
+    ///
+    /// # Safety
+    /// `index` is inside the buffer, and no other task writes it.
+    unsafe fn set(self, index: usize, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(index).write(value) }
+    }
+
+    /// Elements `start..start + len`.
+    ///
+    /// # Safety
+    /// As [`Parts::set`], for each of them, as long as the slice lives.
+    unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+/// What to mix, checked by [`crate::op`].
+pub(crate) struct MixJob<'a> {
+    pub plan: &'a Plan,
+    pub dtype: Dtype,
+    pub primary: Raw,
+    pub partner: Raw,
+    pub out: Raw,
+    pub labels: Option<LabelRows<'a>>,
+    pub label_weight: Option<Parts<f32>>,
+}
+
+impl MixJob<'_> {
+    pub fn run(&self, executor: &dyn Executor) -> Result<()> {
+        match self.dtype {
+            Dtype::F32 => self.run_as::<f32>(executor),
+            Dtype::F16 => self.run_as::<f16>(executor),
+            Dtype::Bf16 => self.run_as::<bf16>(executor),
+            Dtype::U8 => self.run_as::<u8>(executor),
+        }
+    }
+
+    fn run_as<T: Pixel>(&self, executor: &dyn Executor) -> Result<()> {
+        for_each_sample(executor, self.plan, self.out.shape.iter().product(), &|i, scratch| {
+            let weight = self.mix_sample::<T>(i, scratch);
+            if let Some(label_weight) = self.label_weight {
+                // SAFETY: one element a sample.
+                unsafe { label_weight.set(i, weight) };
+            }
+            if let Some(labels) = &self.labels {
+                labels.mix_row(i, self.plan.sample(i).partner_index, weight);
+            }
+        })
+    }
+
+    /// Mixes the pixels of sample `i`; its label weight.
+    fn mix_sample<T: Pixel>(&self, i: usize, scratch: &mut Scratch) -> f32 {
+        let sample = self.plan.sample(i);
+        let [_, channels, _, width] = self.out.shape;
+        let Scratch { mask, tile, spread, staging: [primary_row, partner_row, out_row] } = scratch;
+        let layout = Layout::of(&self.out);
+        let (planes, per_pixel) = layout.split(channels);
+        let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row);
+        let mut partner =
+            RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row);
+        let mut out = RowWriter::<T>::new(self.out, i, layout, out_row);
+        let weight = for_each_tile(self.plan, i, mask, tile, |y, tile, constant| {
+            let n_rows = tile.len() / width;
+            let mask = if per_pixel == 1 {
+                tile
+            } else {
+                spread.resize(tile.len() * per_pixel, 0.0);
+                blend::spread(tile, per_pixel, spread);
+                &spread[..]
+            };
+            let mix = |primary: &[T], partner: &[T], out: &mut [T], mask: &[f32]| match constant {
+                Some(1.0) => out.copy_from_slice(primary),
+                Some(0.0) => out.copy_from_slice(partner),
+                _ => blend::mix(Mix { primary, partner, mask, out }),
+            };
+            for plane in 0..planes {
+                if let (Some(primary), Some(partner), Some(out)) =
+                    (primary.block(plane, y, n_rows), partner.block(plane, y, n_rows), out.block(plane, y, n_rows))
+                {
+                    mix(primary, partner, out, mask);
+                    continue;
+                }
+                for (y, mask) in (y..).zip(mask.chunks_exact(width * per_pixel)) {
+                    out.row(plane, y, |out| mix(primary.row(plane, y), partner.row(plane, y), out, mask));
+                }
+            }
+        });
+        label_weight(self.plan, i, weight)
+    }
+}
+
+/// Label maps to mix, checked by [`crate::op`]; elements of 1, 2, 4 or 8 bytes.
+pub(crate) struct MapJob<'a> {
+    pub plan: &'a Plan,
+    pub primary: Raw,
+    pub partner: Raw,
+    pub out: Raw,
+}
+
+impl MapJob<'_> {
+    pub fn run(&self, executor: &dyn Executor) -> Result<()> {
+        match self.out.size {
+            1 => self.run_as::<u8>(executor),
+            2 => self.run_as::<u16>(executor),
+            4 => self.run_as::<u32>(executor),
+            _ => self.run_as::<u64>(executor),
+        }
+    }
+
+    fn run_as<T: Copy + Default>(&self, executor: &dyn Executor) -> Result<()> {
+        for_each_sample(executor, self.plan, self.out.shape.iter().product(), &|i, scratch| {
+            let sample = self.plan.sample(i);
+            let Scratch { mask, tile, staging: [primary_row, partner_row, out_row], .. } = scratch;
+            let layout = Layout::Planar;
+            let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row);
+            let mut partner =
+                RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row);
+            let mut out = RowWriter::<T>::new(self.out, i, layout, out_row);
+            for_each_tile(self.plan, i, mask, tile, |y, tile, _| {
+                for (y, mask) in (y..).zip(tile.chunks_exact(self.plan.width)) {
+                    out.row(0, y, |out| {
+                        blend::choose(Choose { primary: primary.row(0, y), partner: partner.row(0, y), mask, out });
+                    });
+                }
+            });
+        })
+    }
+}
+
+/// Masks to render: `masks`: `[N, H, W]` or nothing; `label_weight`: `[N]` or nothing.
+pub(crate) struct MaskJob<'a> {
+    pub plan: &'a Plan,
+    pub masks: Option<Parts<f32>>,
+    pub label_weight: Option<Parts<f32>>,
+}
+
+impl MaskJob<'_> {
+    pub fn run(&self, executor: &dyn Executor) -> Result<()> {
+        let pixels = self.plan.height * self.plan.width;
+        for_each_sample(executor, self.plan, self.plan.heads.len() * pixels, &|i, scratch| {
+            let sum = for_each_tile(self.plan, i, &mut scratch.mask, &mut scratch.tile, |y, tile, _| {
+                if let Some(masks) = self.masks {
+                    // SAFETY: one plane a sample, one tile at a time.
+                    unsafe { masks.slice(i * pixels + y * self.plan.width, tile.len()) }.copy_from_slice(tile);
+                }
+            });
+            if let Some(weights) = self.label_weight {
+                // SAFETY: one element a sample.
+                unsafe { weights.set(i, label_weight(self.plan, i, sum)) };
+            }
+        })
+    }
+}
+
+/// Runs `task(i, scratch)` for every sample.
+fn for_each_sample(
+    executor: &dyn Executor,
+    plan: &Plan,
+    elements: usize,
+    task: &(dyn Fn(usize, &mut Scratch) + Sync),
+) -> Result<()> {
+    let executor = if elements < INLINE_ELEMENTS { &Inline } else { executor };
+    executor.run(plan.heads.len(), &|i| {
+        let _mode = DefaultFloatMode::enter();
+        SCRATCH.with_borrow_mut(|scratch| task(i, scratch));
+    })
+}
+
+/// Renders the mask of sample `i` by tiles of whole rows and gives each to `use_tile(first_row, tile, constant)`,
+/// `constant` being its value where the whole mask has one; the sum of the mask's weights.
+fn for_each_tile(
+    plan: &Plan,
+    i: usize,
+    scratch: &mut MaskScratch,
+    tile: &mut Vec<f32>,
+    mut use_tile: impl FnMut(usize, &[f32], Option<f32>),
+) -> u64 {
+    let (height, width) = (plan.height, plan.width);
+    let mut mask = SampleMask::new(plan.sample(i).layers, plan.merge, height, width, scratch);
+    let constant = mask.constant();
+    let n_rows = (TILE_PX / width).clamp(1, height);
+    tile.clear();
+    tile.resize(n_rows * width, constant.unwrap_or(0.0));
+    let mut sum = 0;
+    for y in (0..height).step_by(n_rows) {
+        let tile = &mut tile[..n_rows.min(height - y) * width];
+        if constant.is_none() {
+            mask.render(y, tile);
+            sum += weight_sum(tile);
+        }
+        use_tile(y, tile, constant);
+    }
+    constant.map_or(sum, |value| weight_sum(&[value]) * (height * width) as u64)
+}
+
+/// The weight of the primary's label, from the sum of the mask's weights.
+///
+/// # Source
+/// MiAMix (Liang et al., 2023), Eq. 12, or Table 7's "orig".
+fn label_weight(plan: &Plan, i: usize, sum: u64) -> f32 {
+    match plan.label_weight {
+        LabelWeight::Merged => mean_weight(sum, (plan.height * plan.width) as u64),
+        LabelWeight::Drawn => plan.drawn_weight(i),
+    }
+}

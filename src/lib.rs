@@ -1,0 +1,55 @@
+//! MiAMix: multi-stage mixed-sample data augmentation.
+//!
+//! Each image of a training batch is mixed with a partner under a mask that is drawn in several random
+//! stages, and the labels are mixed by the share of pixels each image keeps.
+//!
+//! ```text
+//! config + seed + shape ──> plan ──> masks ──> mix ──> images, labels
+//!                           draws    pure      pure
+//! ```
+//!
+//! [`MiaMix::draw`] makes every random decision and stores it as a [`Plan`], plain data that can be kept,
+//! read and replayed; [`MiaMix::apply`] uses it. The same configuration, shape and seed give the same bits
+//! for any number of threads, on every machine and in every language.
+//!
+//! ```
+//! use miamix::{Config, Labels, MiaMix};
+//! use ndarray::{Array1, Array4};
+//!
+//! let images = Array4::<f32>::zeros((8, 3, 32, 32));
+//! let labels = Array1::from_iter(0..8i64);
+//! let op = MiaMix::new(Config::default())?;
+//! let mixed = op.mix(images.view(), images.view(), Labels::ids(labels.view(), 10), 42, 0)?;
+//! assert_eq!(mixed.labels.dim(), (8, 10));
+//! # Ok::<(), miamix::Error>(())
+//! ```
+//!
+//! # Source
+//! W. Liang, Y. Liang, J. Jia, *MiAMix: Enhancing Image Classification through a Multi-Stage Augmented
+//! Mixed Sample Data Augmentation Method*, 2023.
+
+#![warn(missing_docs)]
+
+mod config;
+mod cpu;
+mod error;
+mod mask;
+mod math;
+mod op;
+mod plan;
+mod rng;
+#[doc(hidden)]
+pub mod simd;
+mod tensor;
+#[cfg(test)]
+mod vectors;
+
+pub use config::{
+    Config, CutmixBox, GaussianSigma, LabelWeight, LambdaReading, MAX_GRID, MAX_LAYERS, MAX_SHEAR, MAX_SIDE_PX,
+    MAX_SMOOTH_PX, Merge, Method, MethodWeights, Pairing,
+};
+pub use cpu::{Executor, Inline, MAX_THREADS, Threads};
+pub use error::{Error, Result, Status};
+pub use op::{Batch, Labels, MiaMix, Mixed, Output};
+pub use plan::{Augment, BatchShape, Cells, Layer, Plan, Sample, Shape, View, Warp};
+pub use tensor::{Dtype, Element, Images, ImagesMut, MapElement, Maps, MapsMut};

@@ -1,0 +1,447 @@
+//! FMix: M = 0 on the given number of pixels where low-frequency noise is largest.
+//!
+//! ```text
+//! F(x, y) = Re Σ_k c(k)·exp 2πi(k_x x/W + k_y y/H)      over one of ±k, |k_x|, |k_y| ≤ 32
+//! ```
+//!
+//! The sum is separable. With c± = c(±k_x, k_y), φ = 2πk_y y/H, θ = 2πk_x x/W, and over k_x ≥ 0:
+//!
+//! ```text
+//! P(k_x, y) = Σ_ky Re(c₊ + c₋) cos φ − Im(c₊ + c₋) sin φ
+//! Q(k_x, y) = Σ_ky Im(c₊ − c₋) cos φ + Re(c₊ − c₋) sin φ
+//! F(x, y)   = Σ_kx P cos θ − Q sin θ
+//! ```
+//!
+//! and rows y, H − y and columns x, W − x share their sums.
+//! Each sum is one chain of fused multiply-adds in ascending k, the same on every engine.
+//!
+//! # Source
+//! FMix (Harris et al., 2020), with the spectrum of its paper; `docs/draw.md` gives c(k).
+
+use super::select::{self, Threshold};
+use super::warp::InverseWarp;
+use crate::math::normals;
+use crate::rng::{halves, philox};
+use crate::simd::{Kernel, Level, Portable, dispatch};
+
+/// Highest frequency kept, in waves a side.
+const MAX_WAVES: usize = 32;
+/// Tables are padded to whole vectors of this many values.
+const PAD: usize = 16;
+/// The last counter word of the spectrum's random bits: "FMix".
+const SPECTRUM_TAG: u32 = 0x464d_6978;
+
+/// Renders fmix masks; keeps its tables from one mask to the next of the same size.
+#[derive(Default)]
+pub(super) struct FMix {
+    tables: Option<Tables>,
+    /// Re and Im of c₊ + c₋, then of c₊ − c₋: `[4, waves_y, padded_x]`.
+    spectrum: Vec<f32>,
+    /// P and Q: `[H, 2, padded_x]`.
+    columns: Vec<f32>,
+    field: Vec<f32>,
+    warped: Vec<f32>,
+    candidates: Vec<f32>,
+}
+
+impl FMix {
+    /// Writes 1 where the primary is kept, 0 on `given_px` pixels; `plane`: `[height, width]`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn render(
+        &mut self,
+        noise_key: u64,
+        decay_power: f32,
+        given_px: u32,
+        warp: Option<InverseWarp>,
+        height: usize,
+        width: usize,
+        plane: &mut [u8],
+    ) {
+        if !self.tables.as_ref().is_some_and(|t| (t.height, t.width) == (height, width)) {
+            self.tables = Some(Tables::new(height, width));
+        }
+        let Some(tables) = &mut self.tables else { unreachable!("made above") };
+        tables.set_decay(decay_power);
+        let tables = &*tables;
+        self.spectrum.resize(4 * tables.waves_y * tables.padded_x, 0.0);
+        self.columns.resize(2 * height * tables.padded_x, 0.0);
+        self.field.resize(height * width, 0.0);
+        dispatch(Spectrum { noise_key, tables, spectrum: &mut self.spectrum });
+        dispatch(Columns { tables, spectrum: &self.spectrum, columns: &mut self.columns });
+        dispatch(Rows { tables, columns: &self.columns, field: &mut self.field });
+        let field = match warp {
+            None => &self.field,
+            Some(warp) => {
+                self.warped.resize(height * width, 0.0);
+                dispatch(Resample { field: &self.field, warp, height, width, out: &mut self.warped });
+                &self.warped
+            }
+        };
+        let threshold = select::threshold(field, given_px as usize, &mut self.candidates);
+        dispatch(Cut { field, threshold, plane });
+    }
+}
+
+/// What depends on the image size alone, and the amplitudes for one decay.
+struct Tables {
+    height: usize,
+    width: usize,
+    /// Number of k_y: 0 to the highest.
+    waves_y: usize,
+    /// Number of k_x.
+    waves_x: usize,
+    padded_x: usize,
+    /// cos then sin of 2πk_y y/H: `[H/2 + 1, waves_y, 2]`.
+    turns_y: Vec<f32>,
+    /// cos and sin of 2πk_x x/W: `[waves_x, 2, half_x]`.
+    turns_x: Vec<f32>,
+    /// W/2 + 1, padded.
+    half_x: usize,
+    decay_power: f32,
+    /// |c| for a unit normal: `[waves_y, padded_x]`, 0 where there is no wave.
+    amplitudes: Vec<f32>,
+}
+
+impl Tables {
+    fn new(height: usize, width: usize) -> Self {
+        let waves = |side: usize| MAX_WAVES.min((side - 1) / 2) + 1;
+        let (waves_y, waves_x) = (waves(height), waves(width));
+        let half_x = (width / 2 + 1).next_multiple_of(PAD);
+        let mut turns_y = Vec::with_capacity((height / 2 + 1) * waves_y * 2);
+        let circle = circle(height);
+        for y in 0..=height / 2 {
+            for k in 0..waves_y {
+                turns_y.extend(circle[k * y % height]);
+            }
+        }
+        let mut turns_x = vec![0.0; waves_x * 2 * half_x];
+        let circle = self::circle(width);
+        for k in 0..waves_x {
+            for x in 0..=width / 2 {
+                let [cos, sin] = circle[k * x % width];
+                turns_x[2 * k * half_x + x] = cos;
+                turns_x[(2 * k + 1) * half_x + x] = sin;
+            }
+        }
+        Tables {
+            height,
+            width,
+            waves_y,
+            waves_x,
+            padded_x: waves_x.next_multiple_of(PAD),
+            turns_y,
+            turns_x,
+            half_x,
+            decay_power: f32::NAN,
+            amplitudes: Vec::new(),
+        }
+    }
+
+    /// 1 / max(|f|·max(H, W), 1)^decay_power.
+    fn set_decay(&mut self, decay_power: f32) {
+        if self.decay_power == decay_power {
+            return;
+        }
+        self.decay_power = decay_power;
+        self.amplitudes.clear();
+        self.amplitudes.resize(self.waves_y * self.padded_x, 0.0);
+        let (height, width) = (self.height as f64, self.width as f64);
+        let unit = 1.0 / height.max(width);
+        for ky in 0..self.waves_y {
+            for kx in usize::from(ky == 0)..self.waves_x {
+                let (fx, fy) = (kx as f64 / width, ky as f64 / height);
+                let frequency = libm::sqrt(fx * fx + fy * fy) / unit;
+                let amplitude = 1.0 / libm::pow(frequency.max(1.0), f64::from(decay_power));
+                self.amplitudes[ky * self.padded_x + kx] = amplitude as f32;
+            }
+        }
+    }
+}
+
+/// (cos, sin) of 2πm/n for m = 0 … n − 1, from f64.
+fn circle(n: usize) -> Vec<[f32; 2]> {
+    (0..n)
+        .map(|m| {
+            let angle = std::f64::consts::TAU * m as f64 / n as f64;
+            [libm::cos(angle) as f32, libm::sin(angle) as f32]
+        })
+        .collect()
+}
+
+/// The random spectrum: [Re(c₊ + c₋), Im(c₊ + c₋), Re(c₊ − c₋), Im(c₊ − c₋)].
+struct Spectrum<'a> {
+    noise_key: u64,
+    tables: &'a Tables,
+    spectrum: &'a mut [f32],
+}
+
+impl Kernel for Spectrum<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level, const LANES: usize>(self) {
+        let Spectrum { noise_key, tables, spectrum } = self;
+        let key = halves(noise_key);
+        let plane = tables.waves_y * tables.padded_x;
+        let (sums, differences) = spectrum.split_at_mut(2 * plane);
+        let (sum_re, sum_im) = sums.split_at_mut(plane);
+        let (diff_re, diff_im) = differences.split_at_mut(plane);
+        for ky in 0..tables.waves_y {
+            let row = ky * tables.padded_x..(ky + 1) * tables.padded_x;
+            let amplitudes = &tables.amplitudes[row.clone()];
+            let (sum_re, sum_im) = (&mut sum_re[row.clone()], &mut sum_im[row.clone()]);
+            let (diff_re, diff_im) = (&mut diff_re[row.clone()], &mut diff_im[row]);
+            for kx in 0..tables.padded_x {
+                let [r0, r1, r2, r3] = philox([kx as u32, ky as u32, 0, SPECTRUM_TAG], key);
+                let plus = normals::<L>(r0, r1);
+                let minus = normals::<L>(r2, r3);
+                // On the axes −k_x is k itself or its mirror image, and is not summed.
+                let alone = (kx == 0) | (ky == 0);
+                let minus = if alone { (0.0, 0.0) } else { minus };
+                let amplitude = amplitudes[kx];
+                sum_re[kx] = amplitude * (plus.0 + minus.0);
+                sum_im[kx] = amplitude * (plus.1 + minus.1);
+                diff_re[kx] = amplitude * (plus.0 - minus.0);
+                diff_im[kx] = amplitude * (plus.1 - minus.1);
+            }
+        }
+    }
+}
+
+/// P and Q of every row.
+struct Columns<'a> {
+    tables: &'a Tables,
+    spectrum: &'a [f32],
+    columns: &'a mut [f32],
+}
+
+impl Kernel for Columns<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level, const LANES: usize>(self) {
+        let Columns { tables, spectrum, columns } = self;
+        let (height, padded, waves) = (tables.height, tables.padded_x, tables.waves_y);
+        let plane = waves * padded;
+        for y in 0..=height / 2 {
+            let turns = &tables.turns_y[y * waves * 2..][..waves * 2];
+            for x in (0..padded).step_by(LANES) {
+                // Σ Re₊ cos, Σ Im₊ sin, Σ Im₋ cos, Σ Re₋ sin
+                let mut sums = [[0.0f32; LANES]; 4];
+                for (ky, turn) in turns.chunks_exact(2).enumerate() {
+                    let (cos, sin) = (turn[0], turn[1]);
+                    let at = ky * padded + x;
+                    for (part, (offset, factor)) in
+                        [(0, cos), (plane, sin), (3 * plane, cos), (2 * plane, sin)].into_iter().enumerate()
+                    {
+                        let values = &spectrum[offset + at..][..LANES];
+                        for lane in 0..LANES {
+                            sums[part][lane] = L::fma(values[lane], factor, sums[part][lane]);
+                        }
+                    }
+                }
+                let [re_cos, im_sin, im_cos, re_sin] = sums;
+                if y != 0 && 2 * y != height {
+                    let mirrored = 2 * (height - y) * padded + x;
+                    for lane in 0..LANES {
+                        columns[mirrored + lane] = re_cos[lane] + im_sin[lane];
+                        columns[mirrored + padded + lane] = im_cos[lane] - re_sin[lane];
+                    }
+                }
+                let here = 2 * y * padded + x;
+                for lane in 0..LANES {
+                    columns[here + lane] = re_cos[lane] - im_sin[lane];
+                    columns[here + padded + lane] = im_cos[lane] + re_sin[lane];
+                }
+            }
+        }
+    }
+}
+
+/// F, row by row.
+struct Rows<'a> {
+    tables: &'a Tables,
+    columns: &'a [f32],
+    field: &'a mut [f32],
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level, const LANES: usize>(self) {
+        let Rows { tables, columns, field } = self;
+        // Four rows share each load of the tables.
+        let mut blocks = field.chunks_exact_mut(4 * tables.width);
+        let mut y = 0;
+        for block in &mut blocks {
+            row_block::<L, LANES, 4>(tables, columns, y, block);
+            y += 4;
+        }
+        for row in blocks.into_remainder().chunks_exact_mut(tables.width) {
+            row_block::<L, LANES, 1>(tables, columns, y, row);
+            y += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn row_block<L: Level, const LANES: usize, const ROWS: usize>(
+    tables: &Tables,
+    columns: &[f32],
+    y: usize,
+    out: &mut [f32],
+) {
+    let (width, padded, half) = (tables.width, tables.padded_x, tables.half_x);
+    for x in (0..width / 2 + 1).step_by(LANES) {
+        let mut even = [[0.0f32; LANES]; ROWS];
+        let mut odd = [[0.0f32; LANES]; ROWS];
+        for k in 0..tables.waves_x {
+            let cos = &tables.turns_x[2 * k * half + x..][..LANES];
+            let sin = &tables.turns_x[(2 * k + 1) * half + x..][..LANES];
+            for row in 0..ROWS {
+                let p = columns[2 * (y + row) * padded + k];
+                let q = columns[(2 * (y + row) + 1) * padded + k];
+                for lane in 0..LANES {
+                    even[row][lane] = L::fma(p, cos[lane], even[row][lane]);
+                    odd[row][lane] = L::fma(q, sin[lane], odd[row][lane]);
+                }
+            }
+        }
+        for row in 0..ROWS {
+            let out = &mut out[row * width..][..width];
+            // Adding 0 makes a −0 a 0: equal values have equal bits.
+            for lane in 0..LANES.min(width / 2 + 1 - x) {
+                out[x + lane] = (even[row][lane] - odd[row][lane]) + 0.0;
+            }
+            for lane in usize::from(x == 0)..LANES.min((width + 1) / 2 - x.min((width + 1) / 2)) {
+                out[width - x - lane] = (even[row][lane] + odd[row][lane]) + 0.0;
+            }
+        }
+    }
+}
+
+/// F at u, bilinear and periodic.
+struct Resample<'a> {
+    field: &'a [f32],
+    warp: InverseWarp,
+    height: usize,
+    width: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Resample<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level, const LANES: usize>(self) {
+        let (least, most) = self.warp.bounds::<Portable>();
+        let sides = [self.width as f32, self.height as f32];
+        let near = (0..2).all(|axis| least[axis] - 0.5 >= -sides[axis] && most[axis] < 2.0 * sides[axis]);
+        if near { self.rows::<L, true>() } else { self.rows::<L, false>() }
+    }
+}
+
+impl Resample<'_> {
+    #[inline(always)]
+    fn rows<L: Level, const NEAR: bool>(self) {
+        let Resample { field, warp, height, width, out } = self;
+        for (y, row) in out.chunks_exact_mut(width).enumerate() {
+            let warp = warp.row::<L>(y);
+            for (x, out) in row.iter_mut().enumerate() {
+                let (ux, uy) = warp.at::<L>(x);
+                let (x0, x1, right) = neighbours::<NEAR>(ux, width);
+                let (y0, y1, down) = neighbours::<NEAR>(uy, height);
+                let (above, below) = (&field[y0 * width..][..width], &field[y1 * width..][..width]);
+                let top = L::fma(right, above[x1] - above[x0], above[x0]);
+                let bottom = L::fma(right, below[x1] - below[x0], below[x0]);
+                *out = L::fma(down, bottom - top, top) + 0.0;
+            }
+        }
+    }
+}
+
+/// The pixels on either side of u on a periodic axis, and how far u is from the first to the second.
+#[inline(always)]
+fn neighbours<const NEAR: bool>(u: f32, side: usize) -> (usize, usize, f32) {
+    let t = u - 0.5;
+    let floor = t.floor();
+    let (index, side) = (floor as i32, side as i32);
+    let first = if NEAR {
+        let index = if index < 0 { index + side } else { index };
+        if index >= side { index - side } else { index }
+    } else {
+        index.rem_euclid(side)
+    };
+    let second = if first + 1 == side { 0 } else { first + 1 };
+    (first as usize, second as usize, t - floor)
+}
+
+/// 1 where the primary is kept.
+struct Cut<'a> {
+    field: &'a [f32],
+    threshold: Threshold,
+    plane: &'a mut [u8],
+}
+
+impl Kernel for Cut<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level, const LANES: usize>(self) {
+        let Cut { field, threshold, plane } = self;
+        let (to_last, after) = plane.split_at_mut((threshold.last + 1).min(field.len()));
+        for (keep, &value) in to_last.iter_mut().zip(field) {
+            *keep = u8::from(!threshold.gives(value, 0));
+        }
+        for (keep, &value) in after.iter_mut().zip(&field[to_last.len()..]) {
+            *keep = u8::from(!(value > threshold.value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, term by term in f64, from the same f32 coefficients.
+    fn field_by_definition(fmix: &FMix) -> Vec<f64> {
+        let t = fmix.tables.as_ref().unwrap();
+        let plane = t.waves_y * t.padded_x;
+        let mut field = vec![0.0; t.height * t.width];
+        for (i, f) in field.iter_mut().enumerate() {
+            let (x, y) = ((i % t.width) as f64, (i / t.width) as f64);
+            for ky in 0..t.waves_y {
+                for kx in 0..t.waves_x {
+                    let c = |part: usize| f64::from(fmix.spectrum[part * plane + ky * t.padded_x + kx]);
+                    let plus = [(c(0) + c(2)) / 2.0, (c(1) + c(3)) / 2.0];
+                    let minus = [(c(0) - c(2)) / 2.0, (c(1) - c(3)) / 2.0];
+                    let angle =
+                        |kx: f64| std::f64::consts::TAU * (kx * x / t.width as f64 + ky as f64 * y / t.height as f64);
+                    for (c, angle) in [(plus, angle(kx as f64)), (minus, angle(-(kx as f64)))] {
+                        *f += c[0] * angle.cos() - c[1] * angle.sin();
+                    }
+                }
+            }
+        }
+        field
+    }
+
+    #[test]
+    fn the_separable_field_is_the_sum_over_waves() {
+        for (height, width) in [(1, 1), (2, 2), (1, 9), (9, 1), (3, 4), (7, 13), (32, 32), (33, 31), (20, 70)] {
+            let mut fmix = FMix::default();
+            let mut plane = vec![9; height * width];
+            fmix.render(0x1234_abcd_5678_ef90, 3.0, (height * width / 3) as u32, None, height, width, &mut plane);
+            let expected = field_by_definition(&fmix);
+            let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (got, expected) in fmix.field.iter().zip(&expected) {
+                // 66 + 66 roundings of partial sums, each below twice the largest value: 132·2·2⁻²⁵·max|F| = 8e-6·max|F|.
+                assert!((f64::from(*got) - expected).abs() <= 8e-6 * largest, "{height}×{width}: {got} {expected}");
+            }
+            assert_eq!(plane.iter().filter(|&&keep| keep == 0).count(), height * width / 3);
+        }
+    }
+
+    #[test]
+    fn without_waves_the_first_pixels_are_given() {
+        let mut plane = [9; 4];
+        FMix::default().render(7, 3.0, 3, None, 2, 2, &mut plane);
+        assert_eq!(plane, [0, 0, 0, 1]);
+    }
+}
