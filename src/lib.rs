@@ -33,6 +33,7 @@
 mod config;
 mod cpu;
 mod error;
+mod float_mode;
 mod mask;
 mod math;
 mod op;
