@@ -411,11 +411,8 @@ fn check_len(name: &str, expected: usize, got: Option<usize>) -> Result<()> {
 }
 
 /// The bytes that an array view touches.
-fn bytes_of_view<T, S: ndarray::RawData<Elem = T>, D: ndarray::Dimension>(
+fn bytes_of_view<T, S: ndarray::Data<Elem = T>, D: ndarray::Dimension>(
     view: &ndarray::ArrayBase<S, D>,
-) -> Range<usize>
-where
-    S: ndarray::Data,
-{
+) -> Range<usize> {
     span_of(view.as_ptr().cast(), size_of::<T>(), view.shape(), view.strides())
 }

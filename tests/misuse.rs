@@ -106,7 +106,7 @@ fn element_types_that_differ_are_named() {
     let halves = Array4::<f16>::zeros((1, 1, 2, 2));
     let mut out = Array4::<u8>::zeros((1, 1, 2, 2));
     let mut out_f32 = images.clone();
-    let mut message = |images: miamix::Images<'_>, partners, out| {
+    let message = |images: miamix::Images<'_>, partners, out| {
         let batch = Batch { images, partner_images: partners, labels: Labels::NONE };
         let output = Output { images: out, labels: None, label_weight: None, partner_index: None };
         let error = op().apply(&plan, batch, output).unwrap_err();

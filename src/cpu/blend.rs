@@ -111,7 +111,7 @@ mod tests {
         let mask: Array2<f32> = vectors.array(name, "mask");
         let mask = mask.as_standard_layout();
         let mut read = |array: &str| -> Array3<Stored> { vectors.array(name, array) };
-        let [primary, partner, expected] = ["primary", "partner", "out"].map(|array| read(array));
+        let [primary, partner, expected] = ["primary", "partner", "out"].map(&mut read);
         for c in 0..primary.dim().0 {
             let plane = |array: &Array3<Stored>| -> Vec<T> {
                 array.index_axis(ndarray::Axis(0), c).iter().map(|&b| element(b)).collect()

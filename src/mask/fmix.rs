@@ -57,7 +57,7 @@ impl FMix {
         width: usize,
         plane: &mut [u8],
     ) {
-        if !self.tables.as_ref().is_some_and(|t| (t.height, t.width) == (height, width)) {
+        if self.tables.as_ref().is_none_or(|t| (t.height, t.width) != (height, width)) {
             self.tables = Some(Tables::new(height, width));
         }
         let Some(tables) = &mut self.tables else { unreachable!("made above") };
@@ -311,7 +311,7 @@ fn row_block<L: Level, const LANES: usize, const ROWS: usize>(
             for lane in 0..LANES.min(width / 2 + 1 - x) {
                 out[x + lane] = (even[row][lane] - odd[row][lane]) + 0.0;
             }
-            for lane in usize::from(x == 0)..LANES.min((width + 1) / 2 - x.min((width + 1) / 2)) {
+            for lane in usize::from(x == 0)..LANES.min(width.div_ceil(2).saturating_sub(x)) {
                 out[width - x - lane] = (even[row][lane] + odd[row][lane]) + 0.0;
             }
         }
@@ -390,7 +390,7 @@ impl Kernel for Cut<'_> {
             *keep = u8::from(!threshold.gives(value, 0));
         }
         for (keep, &value) in after.iter_mut().zip(&field[to_last.len()..]) {
-            *keep = u8::from(!(value > threshold.value));
+            *keep = u8::from(value <= threshold.value);
         }
     }
 }

@@ -141,7 +141,7 @@ impl<'a> SampleMask<'a> {
     /// # Source
     /// MiAMix (Liang et al., 2023), Eq. 10 and 11.
     pub fn render(&mut self, first_row: usize, mask: &mut [f32]) {
-        debug_assert!(mask.len() % self.width == 0 && first_row + mask.len() / self.width <= self.height);
+        debug_assert!(mask.len().is_multiple_of(self.width) && first_row + mask.len() / self.width <= self.height);
         let mut layer = std::mem::take(&mut self.scratch.layer);
         if layer.len() < mask.len() {
             layer.resize(mask.len(), 0.0);
