@@ -22,12 +22,14 @@ use super::select::{self, Threshold};
 use super::warp::InverseWarp;
 use crate::math::normals;
 use crate::rng::{halves, philox};
-use crate::simd::{Kernel, Level, Portable, dispatch};
+use crate::simd::{Kernel, Lanes, Level, dispatch};
 
 /// Highest frequency kept, in waves a side.
 const MAX_WAVES: usize = 32;
 /// Tables are padded to whole vectors of this many values.
 const PAD: usize = 16;
+/// Most values a register holds.
+const MAX_LANES: usize = 16;
 /// The last counter word of the spectrum's random bits: "FMix".
 const SPECTRUM_TAG: u32 = 0x464d_6978;
 
@@ -65,13 +67,20 @@ impl FMix {
         let tables = &*tables;
         self.spectrum.resize(4 * tables.waves_y * tables.padded_x, 0.0);
         self.columns.resize(2 * height * tables.padded_x, 0.0);
-        self.field.resize(height * width, 0.0);
+        // A warped field is read between pixels: one more row and column spare it the wrapping.
+        let stride = width + usize::from(warp.is_some());
+        self.field.resize((height + usize::from(warp.is_some())) * stride, 0.0);
         dispatch(Spectrum { noise_key, tables, spectrum: &mut self.spectrum });
         dispatch(Columns { tables, spectrum: &self.spectrum, columns: &mut self.columns });
-        dispatch(Rows { tables, columns: &self.columns, field: &mut self.field });
+        dispatch(Rows { tables, columns: &self.columns, stride, field: &mut self.field });
         let field = match warp {
             None => &self.field,
             Some(warp) => {
+                let (first, last) = self.field.split_at_mut(height * stride);
+                last.copy_from_slice(&first[..stride]);
+                for row in self.field.chunks_exact_mut(stride) {
+                    row[width] = row[0];
+                }
                 self.warped.resize(height * width, 0.0);
                 dispatch(Resample { field: &self.field, warp, height, width, out: &mut self.warped });
                 &self.warped
@@ -178,7 +187,7 @@ struct Spectrum<'a> {
 impl Kernel for Spectrum<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Spectrum { noise_key, tables, spectrum } = self;
         let key = halves(noise_key);
         let plane = tables.waves_y * tables.padded_x;
@@ -217,108 +226,101 @@ struct Columns<'a> {
 impl Kernel for Columns<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Columns { tables, spectrum, columns } = self;
         let (height, padded, waves) = (tables.height, tables.padded_x, tables.waves_y);
         let plane = waves * padded;
+        let (sum_re, rest) = spectrum.split_at(plane);
+        let (sum_im, rest) = rest.split_at(plane);
+        let (diff_re, diff_im) = rest.split_at(plane);
         for y in 0..=height / 2 {
             let turns = &tables.turns_y[y * waves * 2..][..waves * 2];
-            for x in (0..padded).step_by(LANES) {
-                // Σ Re₊ cos, Σ Im₊ sin, Σ Im₋ cos, Σ Re₋ sin
-                let mut sums = [[0.0f32; LANES]; 4];
+            for x in (0..padded).step_by(L::Lanes::N) {
+                let zero = L::Lanes::splat(0.0);
+                let (mut re_cos, mut im_sin, mut im_cos, mut re_sin) = (zero, zero, zero, zero);
                 for (ky, turn) in turns.chunks_exact(2).enumerate() {
-                    let (cos, sin) = (turn[0], turn[1]);
-                    let at = ky * padded + x;
-                    for (part, (offset, factor)) in
-                        [(0, cos), (plane, sin), (3 * plane, cos), (2 * plane, sin)].into_iter().enumerate()
-                    {
-                        let values = &spectrum[offset + at..][..LANES];
-                        for lane in 0..LANES {
-                            sums[part][lane] = L::fma(values[lane], factor, sums[part][lane]);
-                        }
-                    }
+                    let (cos, sin) = (L::Lanes::splat(turn[0]), L::Lanes::splat(turn[1]));
+                    let load = |part: &[f32]| L::Lanes::load(&part[ky * padded + x..]);
+                    re_cos = load(sum_re).fma(cos, re_cos);
+                    im_sin = load(sum_im).fma(sin, im_sin);
+                    im_cos = load(diff_im).fma(cos, im_cos);
+                    re_sin = load(diff_re).fma(sin, re_sin);
                 }
-                let [re_cos, im_sin, im_cos, re_sin] = sums;
+                let mut store = |y: usize, p: L::Lanes, q: L::Lanes| {
+                    p.store(&mut columns[2 * y * padded + x..]);
+                    q.store(&mut columns[(2 * y + 1) * padded + x..]);
+                };
                 if y != 0 && 2 * y != height {
-                    let mirrored = 2 * (height - y) * padded + x;
-                    for lane in 0..LANES {
-                        columns[mirrored + lane] = re_cos[lane] + im_sin[lane];
-                        columns[mirrored + padded + lane] = im_cos[lane] - re_sin[lane];
-                    }
+                    store(height - y, re_cos.add(im_sin), im_cos.sub(re_sin));
                 }
-                let here = 2 * y * padded + x;
-                for lane in 0..LANES {
-                    columns[here + lane] = re_cos[lane] - im_sin[lane];
-                    columns[here + padded + lane] = im_cos[lane] + re_sin[lane];
-                }
+                store(y, re_cos.sub(im_sin), im_cos.add(re_sin));
             }
         }
     }
 }
 
-/// F, row by row.
+/// F, row by row; `field`: `[height, stride]`, of which the first W of a row are written.
 struct Rows<'a> {
     tables: &'a Tables,
     columns: &'a [f32],
+    stride: usize,
     field: &'a mut [f32],
 }
 
 impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
-        let Rows { tables, columns, field } = self;
+    fn run<L: Level>(self) {
+        let Rows { tables, columns, stride, field } = self;
         // Four rows share each load of the tables.
-        let mut blocks = field.chunks_exact_mut(4 * tables.width);
-        let mut y = 0;
-        for block in &mut blocks {
-            row_block::<L, LANES, 4>(tables, columns, y, block);
-            y += 4;
+        let shared = tables.height / 4 * 4;
+        for y in (0..shared).step_by(4) {
+            row_block::<L, 4>(tables, columns, y, stride, &mut field[y * stride..]);
         }
-        for row in blocks.into_remainder().chunks_exact_mut(tables.width) {
-            row_block::<L, LANES, 1>(tables, columns, y, row);
-            y += 1;
+        for y in shared..tables.height {
+            row_block::<L, 1>(tables, columns, y, stride, &mut field[y * stride..]);
         }
     }
 }
 
 #[inline(always)]
-fn row_block<L: Level, const LANES: usize, const ROWS: usize>(
-    tables: &Tables,
-    columns: &[f32],
-    y: usize,
-    out: &mut [f32],
-) {
+fn row_block<L: Level, const ROWS: usize>(tables: &Tables, columns: &[f32], y: usize, stride: usize, out: &mut [f32]) {
     let (width, padded, half) = (tables.width, tables.padded_x, tables.half_x);
-    for x in (0..width / 2 + 1).step_by(LANES) {
-        let mut even = [[0.0f32; LANES]; ROWS];
-        let mut odd = [[0.0f32; LANES]; ROWS];
+    let columns = &columns[2 * y * padded..][..2 * ROWS * padded];
+    for x in (0..width / 2 + 1).step_by(L::Lanes::N) {
+        let mut even = [L::Lanes::splat(0.0); ROWS];
+        let mut odd = [L::Lanes::splat(0.0); ROWS];
         for k in 0..tables.waves_x {
-            let cos = &tables.turns_x[2 * k * half + x..][..LANES];
-            let sin = &tables.turns_x[(2 * k + 1) * half + x..][..LANES];
+            let turns = &tables.turns_x[2 * k * half + x..];
+            let (cos, sin) = (L::Lanes::load(turns), L::Lanes::load(&turns[half..]));
             for row in 0..ROWS {
-                let p = columns[2 * (y + row) * padded + k];
-                let q = columns[(2 * (y + row) + 1) * padded + k];
-                for lane in 0..LANES {
-                    even[row][lane] = L::fma(p, cos[lane], even[row][lane]);
-                    odd[row][lane] = L::fma(q, sin[lane], odd[row][lane]);
-                }
+                let (p, q) = (columns[2 * row * padded + k], columns[(2 * row + 1) * padded + k]);
+                even[row] = L::Lanes::splat(p).fma(cos, even[row]);
+                odd[row] = L::Lanes::splat(q).fma(sin, odd[row]);
             }
         }
         for row in 0..ROWS {
-            let out = &mut out[row * width..][..width];
             // Adding 0 makes a −0 a 0: equal values have equal bits.
-            for lane in 0..LANES.min(width / 2 + 1 - x) {
-                out[x + lane] = (even[row][lane] - odd[row][lane]) + 0.0;
-            }
-            for lane in usize::from(x == 0)..LANES.min(width.div_ceil(2).saturating_sub(x)) {
-                out[width - x - lane] = (even[row][lane] + odd[row][lane]) + 0.0;
+            let zero = L::Lanes::splat(0.0);
+            let (mut left, mut right) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            even[row].sub(odd[row]).add(zero).store(&mut left);
+            even[row].add(odd[row]).add(zero).store(&mut right);
+            let out = &mut out[row * stride..][..width];
+            let n_left = L::Lanes::N.min(width / 2 + 1 - x);
+            out[x..x + n_left].copy_from_slice(&left[..n_left]);
+            // Column W − x, but for the columns that are their own mirror image: 0 and W/2.
+            let (first, n_right) = (usize::from(x == 0), L::Lanes::N.min(width.div_ceil(2).saturating_sub(x)));
+            if first < n_right {
+                let mirrored = &mut out[width - x - n_right + 1..width - x - first + 1];
+                for (out, &value) in mirrored.iter_mut().rev().zip(&right[first..n_right]) {
+                    *out = value;
+                }
             }
         }
     }
 }
 
-/// F at u, bilinear and periodic.
+/// F at u, bilinear and periodic; `field`: `[height + 1, width + 1]`, its last row and column those it begins with.
 struct Resample<'a> {
     field: &'a [f32],
     warp: InverseWarp,
@@ -330,8 +332,8 @@ struct Resample<'a> {
 impl Kernel for Resample<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
-        let (least, most) = self.warp.bounds::<Portable>();
+    fn run<L: Level>(self) {
+        let (least, most) = self.warp.bounds::<L>();
         let sides = [self.width as f32, self.height as f32];
         let near = (0..2).all(|axis| least[axis] - 0.5 >= -sides[axis] && most[axis] < 2.0 * sides[axis]);
         if near { self.rows::<L, true>() } else { self.rows::<L, false>() }
@@ -341,36 +343,56 @@ impl Kernel for Resample<'_> {
 impl Resample<'_> {
     #[inline(always)]
     fn rows<L: Level, const NEAR: bool>(self) {
+        const RUN: usize = 64;
         let Resample { field, warp, height, width, out } = self;
+        let stride = width + 1;
+        assert!(field.len() == (height + 1) * stride && out.len() == height * width);
         for (y, row) in out.chunks_exact_mut(width).enumerate() {
             let warp = warp.row::<L>(y);
-            for (x, out) in row.iter_mut().enumerate() {
-                let (ux, uy) = warp.at::<L>(x);
-                let (x0, x1, right) = neighbours::<NEAR>(ux, width);
-                let (y0, y1, down) = neighbours::<NEAR>(uy, height);
-                let (above, below) = (&field[y0 * width..][..width], &field[y1 * width..][..width]);
-                let top = L::fma(right, above[x1] - above[x0], above[x0]);
-                let bottom = L::fma(right, below[x1] - below[x0], below[x0]);
-                *out = L::fma(down, bottom - top, top) + 0.0;
+            for (run, out) in row.chunks_mut(RUN).enumerate() {
+                // Addresses, then reads, then weights: the first and the last are done many at a time.
+                let (mut at, mut right, mut down) = ([0u32; RUN], [0.0f32; RUN], [0.0f32; RUN]);
+                let n = out.len().min(RUN);
+                for i in 0..n {
+                    let (ux, uy) = warp.at::<L>(run * RUN + i);
+                    let (x, fraction_x) = neighbour::<NEAR>(ux, width);
+                    let (y, fraction_y) = neighbour::<NEAR>(uy, height);
+                    at[i] = y * stride as u32 + x;
+                    (right[i], down[i]) = (fraction_x, fraction_y);
+                }
+                let mut corners = [[0.0f32; RUN]; 4];
+                for i in 0..n {
+                    let at = at[i] as usize;
+                    // SAFETY: `neighbour` gives x < W and y < H, and the field has a row and a column more.
+                    let value = |offset: usize| unsafe { *field.get_unchecked(at + offset) };
+                    [corners[0][i], corners[1][i], corners[2][i], corners[3][i]] =
+                        [value(0), value(1), value(stride), value(stride + 1)];
+                }
+                for i in 0..n {
+                    let top = L::fma(right[i], corners[1][i] - corners[0][i], corners[0][i]);
+                    let bottom = L::fma(right[i], corners[3][i] - corners[2][i], corners[2][i]);
+                    out[i] = L::fma(down[i], bottom - top, top) + 0.0;
+                }
             }
         }
     }
 }
 
-/// The pixels on either side of u on a periodic axis, and how far u is from the first to the second.
+/// The pixel at or before u on a periodic axis, and how far u is from its centre to the next one's.
 #[inline(always)]
-fn neighbours<const NEAR: bool>(u: f32, side: usize) -> (usize, usize, f32) {
+fn neighbour<const NEAR: bool>(u: f32, side: usize) -> (u32, f32) {
     let t = u - 0.5;
     let floor = t.floor();
-    let (index, side) = (floor as i32, side as i32);
-    let first = if NEAR {
-        let index = if index < 0 { index + side } else { index };
-        if index >= side { index - side } else { index }
+    let index = if NEAR {
+        let side = side as f32;
+        let index = if floor < 0.0 { floor + side } else { floor };
+        let index = if index >= side { index - side } else { index };
+        // SAFETY: 0 to side − 1, as the corners of the image bound u.
+        unsafe { index.to_int_unchecked::<i32>() as u32 }
     } else {
-        index.rem_euclid(side)
+        (floor as i32).rem_euclid(side as i32) as u32
     };
-    let second = if first + 1 == side { 0 } else { first + 1 };
-    (first as usize, second as usize, t - floor)
+    (index, t - floor)
 }
 
 /// 1 where the primary is kept.
@@ -383,7 +405,7 @@ struct Cut<'a> {
 impl Kernel for Cut<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Cut { field, threshold, plane } = self;
         let (to_last, after) = plane.split_at_mut((threshold.last + 1).min(field.len()));
         for (keep, &value) in to_last.iter_mut().zip(field) {

@@ -93,7 +93,7 @@ struct CountAbove<'a> {
 impl Kernel for CountAbove<'_> {
     type Output = usize;
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) -> usize {
+    fn run<L: Level>(self) -> usize {
         // 32-bit counts keep the lanes as wide as the values.
         self.field
             .chunks(1 << 20)
