@@ -19,9 +19,14 @@ pub(crate) trait Level {
 pub(crate) trait Lanes: Copy {
     const N: usize;
     fn splat(value: f32) -> Self;
-    /// The first `N` values.
-    fn load(values: &[f32]) -> Self;
-    fn store(self, to: &mut [f32]);
+    /// `N` values.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `N` values can be written.
+    unsafe fn store(self, to: *mut f32);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     /// self·b + c, rounded once.
@@ -54,13 +59,14 @@ impl<L: Level, const N: usize> Lanes for Array<L, N> {
         Self::from_fn(|_| value)
     }
     #[inline(always)]
-    fn load(values: &[f32]) -> Self {
-        let values = &values[..N];
-        Self::from_fn(|i| values[i])
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Array(unsafe { from.cast::<[f32; N]>().read_unaligned() }, PhantomData)
     }
     #[inline(always)]
-    fn store(self, to: &mut [f32]) {
-        to[..N].copy_from_slice(&self.0);
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self.0) }
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -106,14 +112,14 @@ mod x86 {
                     $lanes(unsafe { $set1(value) })
                 }
                 #[inline(always)]
-                fn load(values: &[f32]) -> Self {
-                    // SAFETY: as above; the slice holds N values.
-                    $lanes(unsafe { $loadu(values[..$n].as_ptr()) })
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: as above, and the caller's promise.
+                    $lanes(unsafe { $loadu(from) })
                 }
                 #[inline(always)]
-                fn store(self, to: &mut [f32]) {
+                unsafe fn store(self, to: *mut f32) {
                     // SAFETY: as above.
-                    unsafe { $storeu(to[..$n].as_mut_ptr(), self.0) }
+                    unsafe { $storeu(to, self.0) }
                 }
                 #[inline(always)]
                 fn add(self, other: Self) -> Self {
@@ -133,8 +139,30 @@ mod x86 {
             }
         };
     }
-    lanes!(Avx2, Lanes8, __m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps);
-    lanes!(Avx512, Lanes16, __m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_fmadd_ps);
+    lanes!(
+        Avx2,
+        Lanes8,
+        __m256,
+        8,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_fmadd_ps
+    );
+    lanes!(
+        Avx512,
+        Lanes16,
+        __m512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_fmadd_ps
+    );
 }
 
 #[cfg(target_arch = "x86_64")]

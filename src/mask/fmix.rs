@@ -33,14 +33,21 @@ const MAX_LANES: usize = 16;
 /// The last counter word of the spectrum's random bits: "FMix".
 const SPECTRUM_TAG: u32 = 0x464d_6978;
 
+/// The parts of the spectrum: Re and Im of c₊ + c₋, then of c₊ − c₋.
+const SUM_RE: usize = 0;
+const SUM_IM: usize = 1;
+const DIFFERENCE_RE: usize = 2;
+const DIFFERENCE_IM: usize = 3;
+
 /// Renders fmix masks; keeps its tables from one mask to the next of the same size.
 #[derive(Default)]
 pub(super) struct FMix {
     tables: Option<Tables>,
-    /// Re and Im of c₊ + c₋, then of c₊ − c₋: `[4, waves_y, padded_x]`.
+    /// `[4, waves_y, padded_x]`.
     spectrum: Vec<f32>,
     /// P and Q: `[H, 2, padded_x]`.
     columns: Vec<f32>,
+    mirror: Vec<f32>,
     field: Vec<f32>,
     warped: Vec<f32>,
     candidates: Vec<f32>,
@@ -67,12 +74,13 @@ impl FMix {
         let tables = &*tables;
         self.spectrum.resize(4 * tables.waves_y * tables.padded_x, 0.0);
         self.columns.resize(2 * height * tables.padded_x, 0.0);
+        self.mirror.resize(4 * tables.half_x, 0.0);
         // A warped field is read between pixels: one more row and column spare it the wrapping.
         let stride = width + usize::from(warp.is_some());
         self.field.resize((height + usize::from(warp.is_some())) * stride, 0.0);
         dispatch(Spectrum { noise_key, tables, spectrum: &mut self.spectrum });
         dispatch(Columns { tables, spectrum: &self.spectrum, columns: &mut self.columns });
-        dispatch(Rows { tables, columns: &self.columns, stride, field: &mut self.field });
+        dispatch(Rows { tables, columns: &self.columns, stride, mirror: &mut self.mirror, field: &mut self.field });
         let field = match warp {
             None => &self.field,
             Some(warp) => {
@@ -177,7 +185,7 @@ fn circle(n: usize) -> Vec<[f32; 2]> {
         .collect()
 }
 
-/// The random spectrum: [Re(c₊ + c₋), Im(c₊ + c₋), Re(c₊ − c₋), Im(c₊ − c₋)].
+/// The random spectrum.
 struct Spectrum<'a> {
     noise_key: u64,
     tables: &'a Tables,
@@ -230,25 +238,30 @@ impl Kernel for Columns<'_> {
         let Columns { tables, spectrum, columns } = self;
         let (height, padded, waves) = (tables.height, tables.padded_x, tables.waves_y);
         let plane = waves * padded;
-        let (sum_re, rest) = spectrum.split_at(plane);
-        let (sum_im, rest) = rest.split_at(plane);
-        let (diff_re, diff_im) = rest.split_at(plane);
+        assert!(
+            spectrum.len() == 4 * plane && columns.len() == 2 * height * padded && padded.is_multiple_of(MAX_LANES)
+        );
         for y in 0..=height / 2 {
             let turns = &tables.turns_y[y * waves * 2..][..waves * 2];
             for x in (0..padded).step_by(L::Lanes::N) {
                 let zero = L::Lanes::splat(0.0);
                 let (mut re_cos, mut im_sin, mut im_cos, mut re_sin) = (zero, zero, zero, zero);
-                for (ky, turn) in turns.chunks_exact(2).enumerate() {
+                for (ky, turn) in turns.as_chunks::<2>().0.iter().enumerate() {
                     let (cos, sin) = (L::Lanes::splat(turn[0]), L::Lanes::splat(turn[1]));
-                    let load = |part: &[f32]| L::Lanes::load(&part[ky * padded + x..]);
-                    re_cos = load(sum_re).fma(cos, re_cos);
-                    im_sin = load(sum_im).fma(sin, im_sin);
-                    im_cos = load(diff_im).fma(cos, im_cos);
-                    re_sin = load(diff_re).fma(sin, re_sin);
+                    // SAFETY: `part` < 4 and ky < waves; a register's values from x end within the padded row.
+                    let load =
+                        |part: usize| unsafe { L::Lanes::load(spectrum.as_ptr().add(part * plane + ky * padded + x)) };
+                    re_cos = load(SUM_RE).fma(cos, re_cos);
+                    im_sin = load(SUM_IM).fma(sin, im_sin);
+                    im_cos = load(DIFFERENCE_IM).fma(cos, im_cos);
+                    re_sin = load(DIFFERENCE_RE).fma(sin, re_sin);
                 }
                 let mut store = |y: usize, p: L::Lanes, q: L::Lanes| {
-                    p.store(&mut columns[2 * y * padded + x..]);
-                    q.store(&mut columns[(2 * y + 1) * padded + x..]);
+                    // SAFETY: y < H, and as above.
+                    unsafe {
+                        p.store(columns.as_mut_ptr().add(2 * y * padded + x));
+                        q.store(columns.as_mut_ptr().add((2 * y + 1) * padded + x));
+                    }
                 };
                 if y != 0 && 2 * y != height {
                     store(height - y, re_cos.add(im_sin), im_cos.sub(re_sin));
@@ -264,6 +277,8 @@ struct Rows<'a> {
     tables: &'a Tables,
     columns: &'a [f32],
     stride: usize,
+    /// Values of the mirrored columns: `[4, half_x]`.
+    mirror: &'a mut [f32],
     field: &'a mut [f32],
 }
 
@@ -271,51 +286,80 @@ impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Rows { tables, columns, stride, field } = self;
+        let Rows { tables, columns, stride, mirror, field } = self;
         // Four rows share each load of the tables.
         let shared = tables.height / 4 * 4;
         for y in (0..shared).step_by(4) {
-            row_block::<L, 4>(tables, columns, y, stride, &mut field[y * stride..]);
+            row_block::<L, 4>(tables, columns, y, stride, mirror, &mut field[y * stride..]);
         }
         for y in shared..tables.height {
-            row_block::<L, 1>(tables, columns, y, stride, &mut field[y * stride..]);
+            row_block::<L, 1>(tables, columns, y, stride, mirror, &mut field[y * stride..]);
         }
     }
 }
 
+/// `mirror`: scratch, `[4, half_x]`; `out`: `[ROWS, stride]`.
 #[inline(always)]
-fn row_block<L: Level, const ROWS: usize>(tables: &Tables, columns: &[f32], y: usize, stride: usize, out: &mut [f32]) {
+fn row_block<L: Level, const ROWS: usize>(
+    tables: &Tables,
+    columns: &[f32],
+    y: usize,
+    stride: usize,
+    mirror: &mut [f32],
+    out: &mut [f32],
+) {
     let (width, padded, half) = (tables.width, tables.padded_x, tables.half_x);
-    let columns = &columns[2 * y * padded..][..2 * ROWS * padded];
+    // P and Q of all rows for one k_x side by side, as the inner loop takes them.
+    let mut waves = [[[0.0f32; 2]; ROWS]; MAX_WAVES + 1];
+    let waves = &mut waves[..tables.waves_x];
+    for (row, columns) in columns[2 * y * padded..][..2 * ROWS * padded].chunks_exact(2 * padded).enumerate() {
+        let (p, q) = columns.split_at(padded);
+        for ((wave, &p), &q) in waves.iter_mut().zip(p).zip(q) {
+            wave[row] = [p, q];
+        }
+    }
+    assert!(tables.turns_x.len() == 2 * tables.waves_x * half && half.is_multiple_of(MAX_LANES));
+    assert!(mirror.len() >= ROWS * half);
     for x in (0..width / 2 + 1).step_by(L::Lanes::N) {
         let mut even = [L::Lanes::splat(0.0); ROWS];
         let mut odd = [L::Lanes::splat(0.0); ROWS];
-        for k in 0..tables.waves_x {
-            let turns = &tables.turns_x[2 * k * half + x..];
-            let (cos, sin) = (L::Lanes::load(turns), L::Lanes::load(&turns[half..]));
+        for (k, wave) in waves.iter().enumerate() {
+            // SAFETY: a register's values from x end within the padded half row.
+            let (cos, sin) = unsafe {
+                let turns = tables.turns_x.as_ptr().add(2 * k * half + x);
+                (L::Lanes::load(turns), L::Lanes::load(turns.add(half)))
+            };
             for row in 0..ROWS {
-                let (p, q) = (columns[2 * row * padded + k], columns[(2 * row + 1) * padded + k]);
-                even[row] = L::Lanes::splat(p).fma(cos, even[row]);
-                odd[row] = L::Lanes::splat(q).fma(sin, odd[row]);
+                even[row] = L::Lanes::splat(wave[row][0]).fma(cos, even[row]);
+                odd[row] = L::Lanes::splat(wave[row][1]).fma(sin, odd[row]);
             }
         }
         for row in 0..ROWS {
             // Adding 0 makes a −0 a 0: equal values have equal bits.
             let zero = L::Lanes::splat(0.0);
-            let (mut left, mut right) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-            even[row].sub(odd[row]).add(zero).store(&mut left);
-            even[row].add(odd[row]).add(zero).store(&mut right);
+            let left = even[row].sub(odd[row]).add(zero);
+            // SAFETY: `mirror` holds ROWS padded half rows.
+            unsafe { even[row].add(odd[row]).add(zero).store(mirror.as_mut_ptr().add(row * half + x)) };
             let out = &mut out[row * stride..][..width];
-            let n_left = L::Lanes::N.min(width / 2 + 1 - x);
-            out[x..x + n_left].copy_from_slice(&left[..n_left]);
-            // Column W − x, but for the columns that are their own mirror image: 0 and W/2.
-            let (first, n_right) = (usize::from(x == 0), L::Lanes::N.min(width.div_ceil(2).saturating_sub(x)));
-            if first < n_right {
-                let mirrored = &mut out[width - x - n_right + 1..width - x - first + 1];
-                for (out, &value) in mirrored.iter_mut().rev().zip(&right[first..n_right]) {
-                    *out = value;
-                }
+            if x + L::Lanes::N <= width {
+                // What lies beyond the middle is written again below.
+                // SAFETY: the register ends within the row.
+                unsafe { left.store(out.as_mut_ptr().add(x)) };
+            } else {
+                let mut values = [0.0; MAX_LANES];
+                // SAFETY: no register holds more.
+                unsafe { left.store(values.as_mut_ptr()) };
+                let rest = width - x;
+                out[x..].copy_from_slice(&values[..rest]);
             }
+        }
+    }
+    for row in 0..ROWS {
+        // Column W − x, but for the columns that are their own mirror image: 0 and W/2.
+        let mirrored = &mirror[row * half..][1..width.div_ceil(2)];
+        let out = &mut out[row * stride..][width / 2 + 1..width];
+        for (out, &value) in out.iter_mut().rev().zip(mirrored) {
+            *out = value;
         }
     }
 }
