@@ -10,8 +10,7 @@ use crate::simd::{Level, Portable};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GridMix {
     n: u32,
-    /// 0 for the given cells, else 1.
-    keeps: [u8; 256],
+    cells: Cells,
     height: usize,
     width: usize,
     warp: Option<Warped>,
@@ -36,11 +35,7 @@ impl GridMix {
             });
             Warped { inverse, near }
         });
-        let mut keeps = [1; 256];
-        for cell in cells.iter() {
-            keeps[cell as usize] = 0;
-        }
-        GridMix { n, keeps, height, width, warp }
+        GridMix { n, cells, height, width, warp }
     }
 
     /// First pixel of column or row `cell` on an axis of `side` pixels: the least x with (2x + 1)·n ≥ 2·side·cell.
@@ -72,7 +67,7 @@ impl GridMix {
             *keep = cell as u8;
         }
         for keep in row {
-            *keep = self.keeps[usize::from(*keep)];
+            *keep = u8::from(!self.cells.contains(u32::from(*keep)));
         }
     }
 }
@@ -92,7 +87,7 @@ impl HardRow for GridMix {
                 let line = ((2 * y as u64 + 1) * u64::from(n) / (2 * self.height as u64)) as u32;
                 for col in 0..n {
                     let (start, end) = (self.start(col, self.width), self.start(col + 1, self.width).min(self.width));
-                    row[start..end].fill(self.keeps[(line * n + col) as usize]);
+                    row[start..end].fill(u8::from(!self.cells.contains(line * n + col)));
                 }
             }
             Some(Warped { inverse, near: true }) => self.warped_row::<L, true>(inverse, y, row),
