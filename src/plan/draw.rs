@@ -268,3 +268,16 @@ impl Drawer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_cannot_be_had_is_an_error() {
+        let mut room = vec![1u64, 2];
+        assert!(matches!(reserve(&mut room, usize::MAX), Err(Error::OutOfMemory(_))));
+        reserve(&mut room, 5).unwrap();
+        assert!(room == [1, 2] && room.capacity() >= 5);
+    }
+}

@@ -128,7 +128,7 @@ impl fmt::Display for miamix_dtype {
             code if code == miamix_dtype_code::Uint as u8 => "uint",
             code if code == miamix_dtype_code::Float as u8 => "float",
             code if code == miamix_dtype_code::Bfloat as u8 => "bfloat",
-            code if code == miamix_dtype_code::Bool as u8 => "bool",
+            code if code == miamix_dtype_code::Bool as u8 && (bits, lanes) == (8, 1) => return f.write_str("bool"),
             _ => return write!(f, "code {code}, {bits} bits, {lanes} lanes"),
         };
         write!(f, "{name}{bits}")?;
@@ -183,8 +183,7 @@ impl<'a> Tensor<'a> {
     unsafe fn read(tensor: &miamix_tensor, name: &'static str, dtypes: &[miamix_dtype]) -> Result<Tensor<'a>> {
         check_device(tensor.device, name)?;
         if !dtypes.contains(&tensor.dtype) {
-            let names: Vec<_> = dtypes.iter().map(miamix_dtype::to_string).collect();
-            return Err(Error::dtype(name, format!("must be of {}", names.join(" or ")), tensor.dtype).into());
+            return Err(Error::dtype(name, format!("must be of {}", one_of(dtypes)), tensor.dtype).into());
         }
         let n_axes = usize::try_from(tensor.ndim).unwrap_or(usize::MAX);
         if !(1..=MAX_AXES).contains(&n_axes) {
@@ -229,12 +228,12 @@ impl<'a> Tensor<'a> {
         check_pointer(tensor.data.cast::<u8>(), &format!("{name}.data"))?;
         read.data = usize::try_from(tensor.byte_offset)
             .ok()
-            .filter(|&offset| (tensor.data as usize).checked_add(offset).is_some())
+            .filter(|&offset| tensor.data.addr().checked_add(offset).is_some())
             .map(|offset| tensor.data.cast::<u8>().wrapping_add(offset))
             .ok_or_else(|| {
                 Error::invalid(format!("{name}.byte_offset"), "must be inside the memory", tensor.byte_offset)
             })?;
-        if read.data as usize % size != 0 {
+        if !read.data.addr().is_multiple_of(size) {
             return Err(Error::dtype(
                 name,
                 format!("must be aligned to {size} bytes"),
@@ -257,7 +256,7 @@ impl<'a> Tensor<'a> {
             let axes = self.shape.iter().zip(self.strides);
             axes.map(|(&extent, stride)| (extent as i128 - 1) * (stride as i128 * sign).max(0)).sum::<i128>() * size
         };
-        let at = self.data as usize as i128;
+        let at = self.data.addr() as i128;
         [at - reach(-1), at + reach(1) + size]
     }
 
@@ -485,6 +484,22 @@ fn compact_strides(shape: [usize; MAX_AXES]) -> [isize; MAX_AXES] {
         }
     }
     strides
+}
+
+/// `float32, float16 or uint8`.
+fn one_of(dtypes: &[miamix_dtype]) -> String {
+    let mut text = String::new();
+    for (i, dtype) in dtypes.iter().enumerate() {
+        let joint = if i == 0 {
+            ""
+        } else if i + 1 == dtypes.len() {
+            " or "
+        } else {
+            ", "
+        };
+        text += &format!("{joint}{dtype}");
+    }
+    text
 }
 
 fn shape_error(name: &str, expected: &str, got: String) -> Failure {
