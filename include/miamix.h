@@ -694,8 +694,8 @@ typedef struct miamix_tensor {
  * @param[out] label_weight   [N] of float32, what the primary's own label weighs; may be NULL.
  * @param[out] partner_index  [N] of int64, the sample that was mixed in; may be NULL.
  * @param[in]  stream         Ignored for tensors in CPU memory; pass NULL.
- * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. They must overlap neither inputs
- *         nor each other.
+ * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
+ *         must overlap no input's and no other output's.
  */
 MIAMIX_API
 miamix_status miamix_apply(const miamix_op *op,
