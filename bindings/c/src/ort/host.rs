@@ -463,8 +463,9 @@ impl ShapeContext<'_> {
     pub fn attribute_is(&self, name: &CStr, value: &str) -> bool {
         let mut text = [0u8; 64];
         let kind = sys::OrtOpAttrType::ORT_OP_ATTR_STRING;
+        // Some hosts count the final zero, newer ones do not.
         let length = self.read_attribute(name, kind, text.as_mut_ptr().cast(), text.len());
-        length.is_some_and(|length| text[..length.saturating_sub(1)] == *value.as_bytes())
+        length.is_some_and(|length| text[..length].strip_suffix(b"\0").unwrap_or(&text[..length]) == value.as_bytes())
     }
 
     /// Reads an attribute into a buffer; the number of bytes it has.
@@ -528,12 +529,12 @@ impl NodeInfo<'_> {
 
     /// A list of floats, as [`NodeInfo::float`].
     pub fn floats(&self, name: &CStr) -> Result<Option<Vec<f32>>> {
-        self.attribute(name, "a list of floats", self.read_floats(name))
+        self.list(name, "a list of floats", self.read_floats(name))
     }
 
     /// A list of ints, as [`NodeInfo::float`].
     pub fn ints(&self, name: &CStr) -> Result<Option<Vec<i64>>> {
-        self.attribute(name, "a list of ints", self.read_ints(name))
+        self.list(name, "a list of ints", self.read_ints(name))
     }
 
     fn read_float(&self, name: &CStr) -> Result<f32> {
@@ -575,23 +576,40 @@ impl NodeInfo<'_> {
         match read {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.message.starts_with("No attribute with") => Ok(None),
-            Err(_) => {
-                let name = name.to_string_lossy();
-                Err(Error::invalid(format!("attribute {name}: must be {rule}, got {}", self.describe(&name))))
-            }
+            Err(_) => Err(wrong_type(name, rule, self.describe(name))),
         }
     }
 
-    /// Type and value of an attribute, whatever it is.
-    fn describe(&self, name: &str) -> String {
-        let name = &CString::new(name).expect("it was a C string");
-        let described = (self.read_float(name).map(|value| format!("the float {value}")))
-            .or_else(|_| self.read_int(name).map(|value| format!("the int {value}")))
-            .or_else(|_| self.read_string(name).map(|value| format!("the string {value:?}")))
-            .or_else(|_| self.read_floats(name).map(|values| format!("the floats {values:?}")))
-            .or_else(|_| self.read_ints(name).map(|values| format!("the ints {values:?}")));
-        described.unwrap_or_else(|_| "another type".to_owned())
+    /// The same for a list: hosts read an attribute of another type as an empty one.
+    fn list<T>(&self, name: &CStr, rule: &str, read: Result<Vec<T>>) -> Result<Option<Vec<T>>> {
+        match self.attribute(name, rule, read)? {
+            Some(values) if values.is_empty() => match self.describe(name) {
+                None => Ok(Some(values)),
+                other => Err(wrong_type(name, rule, other)),
+            },
+            values => Ok(values),
+        }
     }
+
+    /// Type and value of an attribute, unless it is an empty list or of a type that no attribute here has.
+    fn describe(&self, name: &CStr) -> Option<String> {
+        (self.read_float(name).ok().map(|value| format!("the float {value}")))
+            .or_else(|| self.read_int(name).ok().map(|value| format!("the int {value}")))
+            .or_else(|| self.read_string(name).ok().map(|value| format!("the string {value:?}")))
+            .or_else(|| {
+                let values = self.read_floats(name).ok().filter(|values| !values.is_empty());
+                values.map(|values| format!("the floats {values:?}"))
+            })
+            .or_else(|| {
+                let values = self.read_ints(name).ok().filter(|values| !values.is_empty());
+                values.map(|values| format!("the ints {values:?}"))
+            })
+    }
+}
+
+fn wrong_type(name: &CStr, rule: &str, got: Option<String>) -> Error {
+    let (name, got) = (name.to_string_lossy(), got.unwrap_or_else(|| "another type".to_owned()));
+    Error::invalid(format!("attribute {name}: must be {rule}, got {got}"))
 }
 
 /// A string that the host has written with its final zero.
@@ -791,6 +809,106 @@ fn is_at_least(version: &str, least: [u32; 2]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::mem::MaybeUninit;
+
+    /// A host that has only what the tests call.
+    struct FakeHost(Box<MaybeUninit<sys::OrtApi>>);
+
+    impl FakeHost {
+        fn new() -> Self {
+            unsafe extern "system" fn create_status(code: Code, message: *const c_char) -> sys::OrtStatusPtr {
+                // SAFETY: the library's message.
+                let message = unsafe { CStr::from_ptr(message) }.to_str().unwrap();
+                sys::OrtStatusPtr(Box::into_raw(Box::new(format!("{code:?} {message}"))).cast())
+            }
+            unsafe extern "system" fn parallel_for(
+                _: *const sys::OrtKernelContext,
+                task: unsafe extern "C" fn(*mut c_void, usize),
+                total: usize,
+                _: usize,
+                data: *mut c_void,
+            ) -> sys::OrtStatusPtr {
+                let (data, next) = (data.expose_provenance(), &AtomicU64::new(0));
+                std::thread::scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(move || {
+                            while let index @ 0.. = next.fetch_add(1, Ordering::Relaxed) as usize
+                                && index < total
+                            {
+                                // SAFETY: what the library asked for.
+                                unsafe { task(ptr::with_exposed_provenance_mut(data), index) };
+                            }
+                        });
+                    }
+                });
+                sys::OrtStatusPtr(ptr::null_mut())
+            }
+            let mut table = Box::new(MaybeUninit::<sys::OrtApi>::zeroed());
+            // SAFETY: fields of memory of our own.
+            unsafe {
+                (&raw mut (*table.as_mut_ptr()).CreateStatus).write(create_status);
+                (&raw mut (*table.as_mut_ptr()).KernelContext_ParallelFor).write(parallel_for);
+            }
+            FakeHost(table)
+        }
+
+        fn api(&self) -> Api {
+            Api(self.0.as_ptr())
+        }
+    }
+
+    fn text(status: sys::OrtStatusPtr) -> String {
+        // SAFETY: made by `create_status`.
+        *unsafe { Box::from_raw(status.0.cast::<String>()) }
+    }
+
+    #[test]
+    fn errors_and_panics_become_a_status() {
+        let host = FakeHost::new();
+        let api = host.api();
+        assert!(api.guard("MiAMix 'a'", || Ok(())).0.is_null());
+        let error = miamix_core::Error::invalid("alpha", "must be finite and greater than 0", -1);
+        let status = api.guard("MiAMix 'a'", || Err(error.into()));
+        assert_eq!(text(status), "ORT_INVALID_ARGUMENT MiAMix 'a': alpha: must be finite and greater than 0, got -1");
+        let status = api.guard("MiAMix 'a'", || panic!("on {}", "purpose"));
+        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix 'a': internal error: on purpose");
+        let status = api.guard("MiAMix 'a'", || Err(Error::invalid("a\0b")));
+        assert_eq!(text(status), "ORT_INVALID_ARGUMENT MiAMix 'a': a b");
+    }
+
+    #[test]
+    fn tasks_run_on_the_threads_of_the_host_and_may_panic() {
+        let host = FakeHost::new();
+        let run = RunContext { api: host.api(), context: ptr::null_mut(), lifetime: PhantomData };
+        let seen: Vec<AtomicU64> = (0..50).map(|_| AtomicU64::new(0)).collect();
+        let count = |i: usize| {
+            seen[i].fetch_add(1, Ordering::Relaxed);
+        };
+        run.threads().run(50, &count).unwrap();
+        assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+        let panicking = |i: usize| if i == 7 { panic!("task 7") } else { count(i) };
+        let status = host.api().guard("MiAMix", || Ok(run.threads().run(50, &panicking)?));
+        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix: internal error: task 7");
+        assert_eq!(seen.iter().filter(|n| n.load(Ordering::Relaxed) == 2).count(), 49, "the others did run");
+    }
+
+    #[test]
+    fn a_host_that_is_too_old_is_told_so() {
+        thread_local!(static ASKED: std::cell::RefCell<Vec<u32>> = const { std::cell::RefCell::new(Vec::new()) });
+        unsafe extern "system" fn version() -> *const c_char {
+            c"1.16.3".as_ptr()
+        }
+        unsafe extern "system" fn get_api(version: u32) -> *const sys::OrtApi {
+            ASKED.with_borrow_mut(|asked| asked.push(version));
+            Box::leak(Box::new(FakeHost::new())).api().0
+        }
+        let base = sys::OrtApiBase { GetApi: get_api, GetVersionString: version };
+        // SAFETY: the options are not reached.
+        let status = unsafe { register_domain(ptr::null_mut(), &base, c"ai.miamix", |_| unreachable!()) };
+        assert_eq!(text(status), "ORT_NOT_IMPLEMENTED miamix: ONNX Runtime: must be 1.17 or later, got 1.16.3");
+        // Asked for an API that it does not have, a host prints a message of its own.
+        assert_eq!(ASKED.with_borrow(Vec::clone), [1]);
+    }
 
     #[test]
     fn versions_are_compared_by_their_numbers() {

@@ -9,6 +9,8 @@ mod draw;
 mod host;
 mod masks;
 mod mix;
+#[cfg(test)]
+mod page;
 mod schema;
 
 use masks::Masks;

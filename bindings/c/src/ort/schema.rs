@@ -254,8 +254,18 @@ pub struct Port {
 /// An operator.
 pub struct Schema {
     pub name: &'static CStr,
+    #[cfg_attr(not(test), expect(dead_code, reason = "prose of docs/op.md, which a test writes"))]
+    pub prose: Prose,
     pub inputs: &'static [Port],
     pub outputs: &'static [Port],
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "prose of docs/op.md, which a test writes"))]
+pub struct Prose {
+    pub sentence: &'static str,
+    pub formula: &'static str,
+    /// Python that runs when the variable MIAMIX_LIBRARY is the path of the library.
+    pub example: &'static str,
 }
 
 impl Schema {
@@ -283,6 +293,58 @@ const FIRST_SAMPLE: Port = Port {
 
 pub static MIAMIX: Schema = Schema {
     name: c"MiAMix",
+    prose: Prose {
+        sentence: "Mixes each image of a batch with a partner under a mask that is drawn in several random stages, and \
+                   the labels by the share of pixels that each image keeps.",
+        formula: "\
+mixed_images[i] = mask[i]·images[i] + (1 − mask[i])·partner_images[partner_index[i]]
+mixed_labels[i] = w[i]·label[i] + (1 − w[i])·label[partner_index[i]],   w = label_weight
+mask[i] = Π_j layer_mask[i, j], or clip(Σ_j layer_mask[i, j], 0, 1)",
+        example: r#"import os
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+node = helper.make_node(
+    "MiAMix",
+    ["images", "images", "labels", "seed", "first_sample", "training_mode"],  # one view, given twice
+    ["mixed_images", "mixed_labels", "label_weight", "partner_index"],
+    name="mix",
+    domain="ai.miamix",
+    num_classes=10,
+    k_max=3,
+    p_flip=0.5,
+)
+inputs = [
+    helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, "H", "W"]),
+    helper.make_tensor_value_info("labels", TensorProto.INT64, ["N"]),
+    helper.make_tensor_value_info("first_sample", TensorProto.INT64, []),
+]
+outputs = [
+    helper.make_tensor_value_info("mixed_images", TensorProto.FLOAT, ["N", 3, "H", "W"]),
+    helper.make_tensor_value_info("mixed_labels", TensorProto.FLOAT, ["N", 10]),
+]
+constants = [
+    numpy_helper.from_array(np.array(42, np.int64), "seed"),
+    numpy_helper.from_array(np.array(True), "training_mode"),
+]
+graph = helper.make_graph([node], "mixing", inputs, outputs, constants)
+opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.miamix", 1)]
+model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+options = ort.SessionOptions()
+options.register_custom_ops_library(os.environ["MIAMIX_LIBRARY"])
+session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+images = np.random.default_rng(0).random((8, 3, 32, 32), np.float32)
+labels = np.arange(8)
+for step in range(3):
+    feeds = {"images": images, "labels": labels, "first_sample": np.array(8 * step)}
+    mixed_images, mixed_labels = session.run(None, feeds)
+    assert mixed_images.shape == (8, 3, 32, 32)
+    assert np.allclose(mixed_labels.sum(axis=1), 1)"#,
+    },
     inputs: &[
         Port {
             name: "images",
@@ -327,6 +389,37 @@ pub static MIAMIX: Schema = Schema {
 
 pub static MIAMIX_MASKS: Schema = Schema {
     name: c"MiAMixMasks",
+    prose: Prose {
+        sentence: "Renders the masks under which MiAMix mixes a batch of the same size, with the same seed, first \
+                   sample and attributes.",
+        formula: "masks[i, y, x] = mask[i] at pixel (x, y)",
+        example: r#"import os
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+inputs = [
+    helper.make_tensor_value_info("like", TensorProto.UINT8, ["N", "H", "W", 3]),
+    helper.make_tensor_value_info("seed", TensorProto.INT64, []),
+    helper.make_tensor_value_info("first_sample", TensorProto.INT64, []),
+]
+masks = helper.make_tensor_value_info("masks", TensorProto.FLOAT, ["N", "H", "W"])
+names = [tensor.name for tensor in inputs]
+node = helper.make_node("MiAMixMasks", names, ["masks"], domain="ai.miamix", layout="NHWC")
+graph = helper.make_graph([node], "masks", inputs, [masks])
+opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.miamix", 1)]
+model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+options = ort.SessionOptions()
+options.register_custom_ops_library(os.environ["MIAMIX_LIBRARY"])
+session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+like = np.zeros((8, 24, 32, 3), np.uint8)
+(masks,) = session.run(None, {"like": like, "seed": np.array(42), "first_sample": np.array(0)})
+assert masks.shape == (8, 24, 32)
+assert masks.min() >= 0 and masks.max() <= 1"#,
+    },
     inputs: &[
         Port {
             name: "like",
