@@ -224,7 +224,7 @@ fn check<T: Pixel + Clone>(labels: &LabelArray, is_nhwc: bool) {
     let (n, c, h, w) = (12, 3, 33, 31); // more than is done inline
     let shape = if is_nhwc { [n, h, w, c] } else { [n, c, h, w] };
     let (primaries, partners) = (images::<T>(shape, 0), images::<T>(shape, 99));
-    let (seed, first_sample, seed_offset) = (-7i64, 1 << 40, 100i64);
+    let (seed, first_sample, seed_offset) = (-7i64, 1i64 << 40, 100i64);
     let set = |node| {
         with_config(node).string("layout", if is_nhwc { "NHWC" } else { "NCHW" }).int("seed_offset", seed_offset)
     };
