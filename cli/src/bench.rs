@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 /// buffers that are used again. Beside it, in the same run and in turn with it, two floors: a blend of the same batch
 /// under masks that lie ready in memory (with plain and with streaming stores, the faster counts), and memcpy.
 ///
-/// GB/s counts two images read and one written (memcpy: one and one); nothing else that is moved is counted.
+/// GB/s counts two images read and one written (memcpy: one and one). What else is moved is not counted: the blend reads
+/// its masks, 4 bytes a pixel, too, which the operator makes in the cache, so for bytes it is not quite a floor.
+/// Keep the machine quiet: a busy one shows in the spread.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

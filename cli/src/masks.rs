@@ -59,7 +59,7 @@ struct Treatment {
 }
 
 const TREATMENTS: [Treatment; 4] = [
-    Treatment { name: "", warped: false, smoothed: false },
+    Treatment { name: "plain", warped: false, smoothed: false },
     Treatment { name: "warped", warped: true, smoothed: false },
     Treatment { name: "smoothed", warped: false, smoothed: true },
     Treatment { name: "warped, smoothed", warped: true, smoothed: true },
@@ -130,7 +130,9 @@ fn draw(bands: &[Vec<Panel>; 2], tiles: &[Tile], size: u32) -> RgbImage {
                     let (mask, kept) = tiles.next().expect("a mask for each place");
                     let (x, y) = (left + column as u32 * column_px, top + NAME_PX + row as u32 * row_px);
                     let caption = [format!("given {given}, kept {kept:.3}"), treatment.name.to_owned()];
-                    canvas.tile(x, y, mask, scale, &caption);
+                    // Where there is one treatment only, nothing is to be told apart.
+                    let lines = panel.treatments.len().min(2);
+                    canvas.tile(x, y, mask, scale, &caption[..lines]);
                 }
             }
         }

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Mix photographs and look at the result.
 ///
-/// Each photograph is cropped to its middle square and resized. A folder is a class, with the folders in it;
+/// Each photograph is cropped to its middle square and resized.
+/// A folder's photographs are one class, and so are those of each folder in it;
 /// a file named by itself is a class of its own.
 ///
 /// Written to DIR:

@@ -75,7 +75,8 @@ impl Blend for u8 {
     #[inline(always)]
     fn blend(primary: u8, partner: u8, m: f32) -> u8 {
         let (primary, partner) = (f32::from(primary), f32::from(partner));
-        (partner + m * (primary - partner) + 0.5) as u8
+        // Adding 2²³ rounds to an integer and leaves it in the low bits: no conversion that saturates.
+        (partner + m * (primary - partner) + 8_388_608.0).to_bits() as u8
     }
 }
 
