@@ -177,15 +177,15 @@ fn graph(spec: &ModelSpec) -> GraphProto {
     ];
     let common = attributes(spec);
     let num_classes = match spec.labels {
-        LabelKind::Ids { num_classes } => num_classes.into(),
-        // Rows bring their own K.
-        LabelKind::Soft { .. } => 0,
+        LabelKind::Ids { num_classes } => Some(num_classes),
+        // Rows bring their own K, which is checked where one is given.
+        LabelKind::Soft { num_classes } => num_classes,
     };
     let mut nodes = vec![node(
         "MiAMix",
         &["images", "partner_images", "labels", "seed", "first_sample", "training_mode"],
         &["mixed_images", "mixed_labels", "label_weight", "partner_index"],
-        common.iter().cloned().chain([int("num_classes", num_classes)]).collect(),
+        common.iter().cloned().chain(num_classes.map(|n| int("num_classes", n.into()))).collect(),
     )];
     if spec.masks {
         outputs.push(value(
@@ -444,6 +444,9 @@ mod tests {
         assert_eq!(names(masks).len(), 24);
         assert_eq!(names(mix)[..24], names(masks));
         assert_eq!(names(mix)[24..], ["num_classes"]);
+        let soft = ModelSpec { labels: LabelKind::Soft { num_classes: None }, ..Default::default() };
+        let graph = message(&soft).unwrap().graph.unwrap();
+        assert_eq!(names(&graph.node[0]).len(), 24);
     }
 
     #[test]
