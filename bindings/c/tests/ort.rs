@@ -26,9 +26,9 @@ fn host() -> Option<&'static (Environment, PathBuf)> {
                 "MIAMIX_REQUIRE_ORT=1, but ORT_DYLIB_PATH is not set"
             );
             // Not by `eprintln!`, which the test harness keeps to itself.
-            let note = "NOT RUN: the tests of the ONNX Runtime operator. ORT_DYLIB_PATH must be the path of \
-                        libonnxruntime; `cargo xtask test` sets it.";
-            writeln!(std::io::stderr(), "\n{note}\n").unwrap();
+            let note = "\nNOT RUN: the tests of the ONNX Runtime operator. ORT_DYLIB_PATH must be the path of \
+                        libonnxruntime; `cargo xtask test` sets it.\n\n";
+            std::io::stderr().write_all(note.as_bytes()).unwrap();
             return None;
         }
         Some((ort::init().build().unwrap(), library()))
