@@ -35,7 +35,9 @@ def mix_node(name="mix1", inputs=INPUTS, outputs=OUTPUTS, **attributes):
 
 def masks_node(name="masks1", **attributes):
     inputs = ["images", "seed", "first_sample"]
-    return helper.make_node("MiAMixMasks", inputs, ["masks"], name=name, domain=DOMAIN, **attributes)
+    return helper.make_node(
+        "MiAMixMasks", inputs, ["masks"], name=name, domain=DOMAIN, **attributes
+    )
 
 
 def make_model(nodes, inputs, outputs, initializers=()):
@@ -62,9 +64,13 @@ class Operators:
     Python has no bfloat16, so those images come and go as float32, which holds each of them.
     """
 
-    def __init__(self, dtype="f32", label_kind="ids", n_threads=1, shape=("N", "A", "B", "D"), **attributes):
+    def __init__(
+        self, dtype="f32", label_kind="ids", n_threads=1, shape=("N", "A", "B", "D"), **attributes
+    ):
         num_classes = attributes.pop("num_classes", 10 if label_kind == "ids" else None)
-        mix_attributes = attributes if num_classes is None else {**attributes, "num_classes": num_classes}
+        mix_attributes = (
+            attributes if num_classes is None else {**attributes, "num_classes": num_classes}
+        )
         self.dtype = dtype
         element = ELEMENTS[dtype]
         labels = (

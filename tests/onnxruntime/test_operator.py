@@ -12,12 +12,28 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from graphs import OUTPUTS, Operators, make_images, make_model, make_session, mix_node, stored, value
+from graphs import (
+    OUTPUTS,
+    Operators,
+    make_images,
+    make_model,
+    make_session,
+    mix_node,
+    stored,
+    value,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 DTYPES = ["f32", "f16", "bf16", "u8"]
 EVERY_METHOD = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-VARIED = {"k_max": 4, "method_weights": EVERY_METHOD, "p_aug": 0.5, "p_self": 0.2, "p_flip": 0.5, "pad_px": 3}
+VARIED = {
+    "k_max": 4,
+    "method_weights": EVERY_METHOD,
+    "p_aug": 0.5,
+    "p_self": 0.2,
+    "p_flip": 0.5,
+    "pad_px": 3,
+}
 
 
 def reference_config(attributes):
@@ -91,9 +107,26 @@ def test_pixels_and_labels_are_the_reference_blend(dtype, label_kind, layout):
         {},
         VARIED,
         {**VARIED, "merge": "sum", "label_weight": "drawn"},
-        {**VARIED, "lambda_reading": "keep", "gaussian_sigma": "area", "cutmix_box": "inside", "alpha": 0.2},
-        {**VARIED, "pairing": "uniform", "grid_range": [5, 16], "smooth_range_px": [1, 15], "p_apply": 0.7},
-        {"method_weights": [0.0, 0.0, 1.0, 0.0, 0.0, 0.0], "decay_power": 2.0, "p_aug": 1.0, "p_smooth": 1.0},
+        {
+            **VARIED,
+            "lambda_reading": "keep",
+            "gaussian_sigma": "area",
+            "cutmix_box": "inside",
+            "alpha": 0.2,
+        },
+        {
+            **VARIED,
+            "pairing": "uniform",
+            "grid_range": [5, 16],
+            "smooth_range_px": [1, 15],
+            "p_apply": 0.7,
+        },
+        {
+            "method_weights": [0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+            "decay_power": 2.0,
+            "p_aug": 1.0,
+            "p_smooth": 1.0,
+        },
         {"p_aug": 1.0, "rotate_max_rad": 3.0, "shear_max": 1.5, "k_min": 3, "k_max": 8},
     ],
     ids=["defaults", "varied", "sum", "keep", "uniform", "fmix", "warped"],
@@ -107,7 +140,9 @@ def test_masks_are_the_reference_rendering(attributes, size):
     masks, sure = ref.render(plan)
     assert np.abs(outputs[4] - masks)[sure].max(initial=0.0) <= 2e-5
     assert np.all((outputs[4] >= 0.0) & (outputs[4] <= 1.0))
-    check_against_reference(outputs, plan, "f32", "NCHW", images, images, ref.one_hot(labels_of("ids", n), 10))
+    check_against_reference(
+        outputs, plan, "f32", "NCHW", images, images, ref.one_hot(labels_of("ids", n), 10)
+    )
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -117,9 +152,13 @@ def test_out_of_training_a_batch_passes_through(dtype, label_kind, layout):
     shape = (5, 3, 8, 4)
     operators = Operators(dtype, label_kind, layout=layout, label_smoothing=0.2, **VARIED)
     images, labels = make_images(dtype, shape), labels_of(label_kind, 5)
-    outputs = operators.run(images, make_images(dtype, shape, salt=1), labels, seed=3, training_mode=False)
+    outputs = operators.run(
+        images, make_images(dtype, shape, salt=1), labels, seed=3, training_mode=False
+    )
     assert_equal(outputs[0], images, "mixed_images")
-    assert_equal(outputs[1], ref.one_hot(labels, 10) if label_kind == "ids" else labels, "mixed_labels")
+    assert_equal(
+        outputs[1], ref.one_hot(labels, 10) if label_kind == "ids" else labels, "mixed_labels"
+    )
     assert outputs[2].tolist() == [1.0] * 5
     assert outputs[3].tolist() == [0, 1, 2, 3, 4]
 
@@ -127,11 +166,18 @@ def test_out_of_training_a_batch_passes_through(dtype, label_kind, layout):
 def test_seed_offset_is_added_to_the_seed():
     images, labels = make_images("f32", (4, 2, 16, 16)), labels_of("ids", 4)
     plain = Operators(**VARIED)
-    for offset, seed, total in [(5, 3, 8), (-5, 3, -2), (1, 2**63 - 1, -(2**63)), (-(2**63), 2**62, -(2**62))]:
+    for offset, seed, total in [
+        (5, 3, 8),
+        (-5, 3, -2),
+        (1, 2**63 - 1, -(2**63)),
+        (-(2**63), 2**62, -(2**62)),
+    ]:
         salted = Operators(seed_offset=offset, **VARIED).run(images, images, labels, seed)
         for name, got, expected in zip(OUTPUTS, salted, plain.run(images, images, labels, total)):
             assert_equal(got, expected, name)
-    assert bits(plain.run(images, images, labels, 3)[0]) != bits(plain.run(images, images, labels, 8)[0])
+    assert bits(plain.run(images, images, labels, 3)[0]) != bits(
+        plain.run(images, images, labels, 8)[0]
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -171,7 +217,10 @@ def test_concurrent_runs_of_one_session():
     images, partner_images = make_images("f32", shape), make_images("f32", shape, salt=1)
     labels = labels_of("ids", 8)
     # Batches of several sizes, so that plans of runs at the same time differ in size too.
-    batches = [(images[: 1 + i % 8], partner_images[: 1 + i % 8], labels[: 1 + i % 8], i) for i in range(24)]
+    batches = [
+        (images[: 1 + i % 8], partner_images[: 1 + i % 8], labels[: 1 + i % 8], i)
+        for i in range(24)
+    ]
     expected = [[bits(output) for output in operators.run(*batch)] for batch in batches]
     got = [None] * len(batches)
 
@@ -203,7 +252,9 @@ def test_sessions_do_not_meet():
 
 def mixed_shapes(images, partner_images, labels, element=TensorProto.FLOAT, **attributes):
     """Shapes of the outputs as the session knows them before a run."""
-    label_element = TensorProto.INT64 if labels is not None and len(labels) == 1 else TensorProto.FLOAT
+    label_element = (
+        TensorProto.INT64 if labels is not None and len(labels) == 1 else TensorProto.FLOAT
+    )
     inputs = [
         value("images", element, images),
         value("partner_images", element, partner_images),
@@ -211,7 +262,11 @@ def mixed_shapes(images, partner_images, labels, element=TensorProto.FLOAT, **at
         *graphs.scalars(),
     ]
     float_outputs = [value(name, TensorProto.FLOAT, None) for name in OUTPUTS[1:3]]
-    outputs = [value(OUTPUTS[0], element, None), *float_outputs, value(OUTPUTS[3], TensorProto.INT64, None)]
+    outputs = [
+        value(OUTPUTS[0], element, None),
+        *float_outputs,
+        value(OUTPUTS[3], TensorProto.INT64, None),
+    ]
     session = make_session(make_model([mix_node(**attributes)], inputs, outputs))
     return [output.shape for output in session.get_outputs()]
 
@@ -252,7 +307,9 @@ def test_shapes_of_masks(layout, expected):
     assert session.get_outputs()[0].shape == expected
 
 
-@pytest.mark.parametrize("declared", [["N", 3, "H", "W"], [None, 3, None, None], None, [2, 3, 8, 8]])
+@pytest.mark.parametrize(
+    "declared", [["N", 3, "H", "W"], [None, 3, None, None], None, [2, 3, 8, 8]]
+)
 @pytest.mark.parametrize("element", ["f32", "f16"])
 def test_shapes_and_types_go_on_through_a_conv(element, declared):
     onnx_type = graphs.ELEMENTS[element]
@@ -260,17 +317,26 @@ def test_shapes_and_types_go_on_through_a_conv(element, declared):
     nodes = [
         mix_node(num_classes=10),
         helper.make_node("Cast", ["mixed_images"], ["mixed32"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["mixed32", "kernel"], ["features"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node(
+            "Conv", ["mixed32", "kernel"], ["features"], pads=[1, 1, 1, 1], strides=[2, 2]
+        ),
     ]
     inputs = [value(name, onnx_type, declared) for name in ("images", "partner_images")]
     inputs += [value("labels", TensorProto.INT64, ["N"]), *graphs.scalars()]
     outputs = [value("features", TensorProto.FLOAT, None)]
-    session = make_session(make_model(nodes, inputs, outputs, [numpy_helper.from_array(kernel, "kernel")]))
+    session = make_session(
+        make_model(nodes, inputs, outputs, [numpy_helper.from_array(kernel, "kernel")])
+    )
     n, *rest = session.get_outputs()[0].shape
-    # A convolution of an unknown axis has no name; it would be a negative number if the axis were −1.
+    # What a convolution makes of an unknown axis has no name; of −1 it would be a negative number.
     assert (n, rest) == ((2, [4, 4, 4]) if declared == [2, 3, 8, 8] else ("N", [4, None, None]))
     images = make_images(element, (2, 3, 8, 8))
-    feeds = {"images": images, "partner_images": images, "labels": np.array([1, 2]), **scalar_feeds()}
+    feeds = {
+        "images": images,
+        "partner_images": images,
+        "labels": np.array([1, 2]),
+        **scalar_feeds(),
+    }
     assert session.run(None, feeds)[0].shape == (2, 4, 4, 4)
 
 
@@ -284,9 +350,14 @@ def scalar_feeds(seed=0, shape=()):
 
 def test_scalars_may_have_an_axis():
     images, labels = make_images("f32", (3, 1, 8, 8)), labels_of("ids", 3)
-    inputs = [value("images", TensorProto.FLOAT, None), value("partner_images", TensorProto.FLOAT, None)]
+    inputs = [
+        value("images", TensorProto.FLOAT, None),
+        value("partner_images", TensorProto.FLOAT, None),
+    ]
     inputs += [value("labels", TensorProto.INT64, None)]
-    inputs += [value(scalar.name, scalar.type.tensor_type.elem_type, [1]) for scalar in graphs.scalars()]
+    inputs += [
+        value(scalar.name, scalar.type.tensor_type.elem_type, [1]) for scalar in graphs.scalars()
+    ]
     outputs = [value("mixed_images", TensorProto.FLOAT, None)]
     session = make_session(make_model([mix_node(num_classes=10)], inputs, outputs))
     feeds = {"images": images, "partner_images": images, "labels": labels, **scalar_feeds(9, (1,))}
@@ -302,7 +373,9 @@ def test_nodes_are_neither_folded_nor_merged(level, tmp_path):
     # Everything is constant, and the first two nodes are equal.
     images, labels = make_images("f32", (4, 3, 8, 8)), labels_of("ids", 4)
     constants = {"images": images, "partner_images": images, "labels": labels, **scalar_feeds(3)}
-    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    initializers = [
+        numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
+    ]
     nodes, outputs = [], []
     for name, attributes in (("a", {}), ("b", {}), ("c", {"seed_offset": 1})):
         names = [f"{name}_{output}" for output in OUTPUTS]
@@ -310,7 +383,9 @@ def test_nodes_are_neither_folded_nor_merged(level, tmp_path):
         outputs.append(value(names[0], TensorProto.FLOAT, None))
     path = tmp_path / "optimized.onnx"
     level = getattr(ort.GraphOptimizationLevel, level)
-    session = make_session(make_model(nodes, [], outputs, initializers), level=level, optimized_path=path)
+    session = make_session(
+        make_model(nodes, [], outputs, initializers), level=level, optimized_path=path
+    )
     a, b, c = session.run(None, {})
     assert_equal(a, b, "the same seed")
     assert bits(a) != bits(c)
@@ -336,7 +411,8 @@ def test_nodes_are_neither_folded_nor_merged(level, tmp_path):
         ({"pad_px": 2**40}, f"attribute pad_px: must be in 0..=2147483647, got {2**40}"),
         (
             {"method_weights": [1.0, 2.0]},
-            "attribute method_weights: must be 6 floats, of mixup, cutmix, fmix, gridmix, agmix, gmix, got [1.0, 2.0]",
+            "attribute method_weights: must be 6 floats, of mixup, cutmix, fmix, gridmix, agmix, "
+            "gmix, got [1.0, 2.0]",
         ),
         (
             {"method_weights": [1, 0, 0, 0, 0, 0]},
@@ -360,7 +436,10 @@ def test_nodes_are_neither_folded_nor_merged(level, tmp_path):
             {"grid_range": [4, 3]},
             "attribute grid_range: must be [lo, hi] with 1 <= lo <= hi <= 16, got [4, 3]",
         ),
-        ({"grid_range": [2.0, 4.0]}, "attribute grid_range: must be a list of ints, got the floats [2.0, 4.0]"),
+        (
+            {"grid_range": [2.0, 4.0]},
+            "attribute grid_range: must be a list of ints, got the floats [2.0, 4.0]",
+        ),
         ({"grid_range": 4}, "attribute grid_range: must be a list of ints, got the int 4"),
         ({"seed_offset": 1.0}, "attribute seed_offset: must be an int, got the float 1"),
         ({"num_classes": -3}, "attribute num_classes: must be in 0..=2147483647, got -3"),
@@ -371,8 +450,8 @@ def test_nodes_are_neither_folded_nor_merged(level, tmp_path):
         ),
         (
             {"label_weight": "drawn", "lambda_reading": "keep"},
-            "attribute label_weight: must be merged where merge is product and lambda_reading is keep "
-            "(the ratios give no weight), got drawn",
+            "attribute label_weight: must be merged where merge is product and lambda_reading is "
+            "keep (the ratios give no weight), got drawn",
         ),
     ],
 )
@@ -390,7 +469,9 @@ def test_attributes_are_checked_when_the_session_is_made(attributes, message):
 def test_masks_check_their_attributes_too():
     inputs = [value("images", TensorProto.FLOAT, None), *graphs.scalars()[:2]]
     node = graphs.masks_node(merge="max")
-    with pytest.raises(Exception, match="MiAMixMasks 'masks1': attribute merge: must be one of product sum"):
+    with pytest.raises(
+        Exception, match="MiAMixMasks 'masks1': attribute merge: must be one of product sum"
+    ):
         make_session(make_model([node], inputs, [value("masks", TensorProto.FLOAT, None)]))
 
 
@@ -427,20 +508,30 @@ def test_declared_shapes_are_checked_when_the_session_is_made(shapes, attributes
 def test_declared_classes_are_checked_when_the_session_is_made(k, expected):
     inputs = [value(name, TensorProto.FLOAT, None) for name in ("images", "partner_images")]
     inputs += [value("labels", TensorProto.FLOAT, ["N", k]), *graphs.scalars()]
-    model = make_model([mix_node(num_classes=10)], inputs, [value("mixed_images", TensorProto.FLOAT, None)])
+    model = make_model(
+        [mix_node(num_classes=10)], inputs, [value("mixed_images", TensorProto.FLOAT, None)]
+    )
     if expected is None:
         make_session(model)
         return
     with pytest.raises(Exception) as error:
         make_session(model)
-    assert str(error.value).rstrip().endswith(f"MiAMix 'mix1': labels: expected shape {expected}, got [N, {k}]")
+    assert (
+        str(error.value)
+        .rstrip()
+        .endswith(f"MiAMix 'mix1': labels: expected shape {expected}, got [N, {k}]")
+    )
 
 
-def run_unchecked(images, partner_images, labels, label_element=TensorProto.INT64, scalars=(), **attributes):
+def run_unchecked(
+    images, partner_images, labels, label_element=TensorProto.INT64, scalars=(), **attributes
+):
     """Runs a model that declares no shapes."""
     inputs = [value(name, TensorProto.FLOAT, None) for name in ("images", "partner_images")]
     inputs += [value("labels", label_element, None)]
-    inputs += [value(scalar.name, scalar.type.tensor_type.elem_type, None) for scalar in graphs.scalars()]
+    inputs += [
+        value(scalar.name, scalar.type.tensor_type.elem_type, None) for scalar in graphs.scalars()
+    ]
     outputs = [value("mixed_images", TensorProto.FLOAT, None)]
     session = make_session(make_model([mix_node(**attributes)], inputs, outputs))
     feeds = {"images": images, "partner_images": partner_images, "labels": labels, **scalar_feeds()}
@@ -461,12 +552,18 @@ IDS = np.array([0, 1, 2, 3], np.int64)
         ({"labels": IDS[:3]}, "labels: expected shape [4], got [3]"),
         ({"labels": IDS.reshape(2, 2)}, "labels: expected shape [N], got [2, 2]"),
         ({"images": IMAGES[0]}, "images: expected shape [N, C, H, W], got [3, 8, 6]"),
-        ({"images": IMAGES[0], "layout": "NHWC"}, "images: expected shape [N, H, W, C], got [3, 8, 6]"),
+        (
+            {"images": IMAGES[0], "layout": "NHWC"},
+            "images: expected shape [N, H, W, C], got [3, 8, 6]",
+        ),
         (
             {"partner_images": IMAGES[:, :, :, :5], "layout": "NHWC"},
             "partner_images: expected shape [4, 3, 8, 6], got [4, 3, 8, 5]",
         ),
-        ({"images": IMAGES[:, :, :0], "partner_images": IMAGES[:, :, :0]}, "height: must be in 1..=32768, got 0"),
+        (
+            {"images": IMAGES[:, :, :0], "partner_images": IMAGES[:, :, :0]},
+            "height: must be in 1..=32768, got 0",
+        ),
         (
             {"labels": np.zeros((4, 7), np.float32), "label_element": TensorProto.FLOAT},
             "labels: expected shape [N, 10], got [4, 7]",
@@ -486,7 +583,13 @@ IDS = np.array([0, 1, 2, 3], np.int64)
     ],
 )
 def test_inputs_are_checked_when_a_session_runs(changes, message):
-    inputs = {"images": IMAGES, "partner_images": IMAGES, "labels": IDS, "num_classes": 10, **changes}
+    inputs = {
+        "images": IMAGES,
+        "partner_images": IMAGES,
+        "labels": IDS,
+        "num_classes": 10,
+        **changes,
+    }
     with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument) as error:
         run_unchecked(**inputs)
     assert str(error.value).rstrip().endswith(f"MiAMix 'mix1': {message}")
@@ -525,7 +628,9 @@ def test_nothing_may_be_left_out(place, names):
     outputs = [value("mixed_images", TensorProto.FLOAT, None)]
     feeds = {"images": IMAGES, "partner_images": IMAGES, "labels": IDS, **scalar_feeds()}
     with pytest.raises(Exception):
-        make_session(make_model([mix_node(num_classes=10, **{place: names})], inputs, outputs)).run(None, feeds)
+        make_session(make_model([mix_node(num_classes=10, **{place: names})], inputs, outputs)).run(
+            None, feeds
+        )
 
 
 # The page

@@ -70,6 +70,8 @@ impl Drop for Drawer {
 
 /// Extents of a batch, and the strides of its images, in elements.
 pub struct BatchLayout {
+    /// In the order of the axes in memory.
+    pub compact: [usize; 4],
     pub samples: usize,
     pub channels: usize,
     pub height: usize,
@@ -80,19 +82,20 @@ pub struct BatchLayout {
 impl BatchLayout {
     /// From the shape of a compact tensor, given to the operator as `name`.
     pub fn new(name: &str, shape: &[usize], layout: Layout) -> Result<Self> {
-        let &[n, a, b, c] = shape else {
+        let Ok(compact) = <[usize; 4]>::try_from(shape) else {
             return Err(miamix_core::Error::shape(name, layout.axes(), shape).into());
         };
+        let [samples, a, b, c] = compact;
         // Where there is no element extents may be of any size.
         let product = usize::saturating_mul;
         Ok(match layout {
             Layout::Nchw => {
                 let strides = [product(product(a, b), c), product(b, c), c, 1];
-                BatchLayout { samples: n, channels: a, height: b, width: c, strides }
+                BatchLayout { compact, samples, channels: a, height: b, width: c, strides }
             }
             Layout::Nhwc => {
                 let strides = [product(product(a, b), c), 1, product(b, c), c];
-                BatchLayout { samples: n, channels: c, height: a, width: b, strides }
+                BatchLayout { compact, samples, channels: c, height: a, width: b, strides }
             }
         })
     }
@@ -119,7 +122,7 @@ impl BatchLayout {
 pub unsafe fn scalar<T: Copy>(run: &RunContext, schema: &Schema, index: usize) -> Result<T> {
     let name = schema.inputs[index].name;
     let tensor: Tensor = run.input(index, name, align_of::<T>())?;
-    match *tensor.shape {
+    match &*tensor.shape {
         // SAFETY: the caller's promise; nobody writes an input.
         [] | [1] => Ok(unsafe { tensor.as_slice() }[0]),
         _ => Err(miamix_core::Error::shape(name, "[] or [1]", &tensor.shape).into()),

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::Mutex;
@@ -97,19 +98,22 @@ impl Api {
             Ok(Ok(())) => sys::OrtStatusPtr(ptr::null_mut()),
             Ok(Err(error)) => self.status(error.at(format_args!("{place}: "))),
             Err(panic) => {
-                let message = format!("{place}: internal error: {}", panic_message(&*panic));
+                let message = format!("{place}: internal error, a bug of the library: {}", describe_panic(panic));
                 self.status(Error { code: Code::ORT_RUNTIME_EXCEPTION, message })
             }
         }
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(message), _) => message,
-        (_, Some(message)) => message,
-        _ => "a panic without a message",
-    }
+/// What a panic says. Its payload is any type, and dropping it may panic again.
+fn describe_panic(payload: Box<dyn Any + Send>) -> String {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "no message".to_owned(),
+    };
+    std::mem::forget(payload);
+    text
 }
 
 /// Element type of a tensor, of those the operators know.
@@ -333,7 +337,7 @@ extern "system" fn destroy<O: Operator>(kernel: *mut c_void) {
         // SAFETY: made by `create`, and the host's last use of it.
         let node = unsafe { Box::from_raw(kernel.cast::<NodeKernel<O>>()) };
         // There is no status to report a panic with.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(node)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(node))).map_err(describe_panic);
     }
 }
 
@@ -345,7 +349,7 @@ extern "system" fn infer_shapes<O: Operator>(
     let Registered { api, operator, .. } = unsafe { registered::<O>(op) };
     let shapes = ShapeContext { api: *api, context, lifetime: PhantomData };
     // Hosts ignore the status, and leak it: the shape is unknown then.
-    let _ = catch_unwind(AssertUnwindSafe(|| operator.infer_shapes(&shapes)));
+    let _ = catch_unwind(AssertUnwindSafe(|| operator.infer_shapes(&shapes))).map_err(describe_panic);
     sys::OrtStatusPtr(ptr::null_mut())
 }
 
@@ -625,10 +629,28 @@ pub struct RunContext<'a> {
     lifetime: PhantomData<&'a ()>,
 }
 
+/// Most axes of a tensor that are looked at: more than any input may have.
+const MAX_AXES: usize = 8;
+
+/// The shape of a tensor, without an allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    extents: [usize; MAX_AXES],
+    rank: usize,
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.extents[..self.rank]
+    }
+}
+
 /// A compact tensor of the host's, alive during a run.
 pub struct Tensor<'a> {
-    pub shape: Vec<usize>,
-    /// Never null, even where there are no elements.
+    pub shape: Shape,
+    /// Never null.
     pub data: *mut u8,
     lifetime: PhantomData<&'a ()>,
 }
@@ -643,16 +665,19 @@ impl RunContext<'_> {
         }
         let mut info = ptr::null_mut();
         call!(self.api, GetTensorTypeAndShape(value, &mut info))?;
-        let extents = (|| {
+        let shape = (|| {
             let mut rank = 0;
             call!(self.api, GetDimensionsCount(info, &mut rank))?;
-            let mut extents = vec![0i64; rank];
-            call!(self.api, GetDimensions(info, extents.as_mut_ptr(), rank)).map(|()| extents)
+            if rank > MAX_AXES {
+                return Err(Error::invalid(format!("{name}: must have at most {MAX_AXES} axes, got {rank}")));
+            }
+            let mut extents = [0i64; MAX_AXES];
+            call!(self.api, GetDimensions(info, extents.as_mut_ptr(), rank))?;
+            Ok(Shape { extents: extents.map(|extent| extent as usize), rank })
         })();
         // SAFETY: ours, and not used again.
         unsafe { ((*self.api.0).ReleaseTensorTypeAndShapeInfo)(info) };
-        let shape = extents?.into_iter().map(|extent| extent as usize).collect();
-        let tensor = self.tensor(value.cast_mut(), shape)?;
+        let tensor = self.tensor(value.cast_mut(), shape?)?;
         if tensor.data.addr() % align != 0 {
             // Memory of the application, such as a slice of a file.
             let address = tensor.data;
@@ -662,20 +687,23 @@ impl RunContext<'_> {
     }
 
     /// Output `index`, which the host makes room for now.
-    pub fn output(&self, index: usize, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
-        let extents: Vec<i64> = shape.iter().map(|&extent| extent as i64).collect();
+    pub fn output<const RANK: usize>(&self, index: usize, name: &str, shape: [usize; RANK]) -> Result<Tensor<'_>> {
+        let extents = shape.map(|extent| extent as i64);
         let mut value = ptr::null_mut();
-        call!(self.api, KernelContext_GetOutput(self.context, index, extents.as_ptr(), extents.len(), &mut value))?;
+        call!(self.api, KernelContext_GetOutput(self.context, index, extents.as_ptr(), RANK, &mut value))?;
         if value.is_null() {
             return Err(Error::invalid(format!("{name}: must be an output of the node")));
         }
-        self.tensor(value, shape.to_vec())
+        let mut extents = [0; MAX_AXES];
+        extents[..RANK].copy_from_slice(&shape);
+        self.tensor(value, Shape { extents, rank: RANK })
     }
 
-    fn tensor(&self, value: *mut sys::OrtValue, shape: Vec<usize>) -> Result<Tensor<'_>> {
+    fn tensor(&self, value: *mut sys::OrtValue, shape: Shape) -> Result<Tensor<'_>> {
         let mut data = ptr::null_mut();
         call!(self.api, GetTensorMutableData(value, &mut data))?;
-        let data = if shape.contains(&0) || data.is_null() { ptr::without_provenance_mut(16) } else { data.cast() };
+        // Where there are no elements hosts may have no address either; a slice needs one.
+        let data = if shape.contains(&0) { ptr::without_provenance_mut(16) } else { data.cast() };
         Ok(Tensor { shape, data, lifetime: PhantomData })
     }
 
@@ -687,7 +715,7 @@ impl RunContext<'_> {
 
 impl Tensor<'_> {
     fn len(&self) -> usize {
-        self.shape.iter().product()
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
     /// Its elements.
@@ -724,10 +752,11 @@ impl Executor for HostThreads<'_> {
         extern "C" fn run_one(tasks: *mut c_void, index: usize) {
             // SAFETY: the `Tasks` below, which outlive the call of the host.
             let tasks = unsafe { &*tasks.cast::<Tasks<'_>>() };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (tasks.task)(index)))
-                && let Ok(mut first) = tasks.panic.lock()
-            {
-                first.get_or_insert(panic);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (tasks.task)(index))) {
+                match tasks.panic.lock() {
+                    Ok(mut first) if first.is_none() => *first = Some(panic),
+                    _ => drop(describe_panic(panic)),
+                }
             }
         }
         let tasks = Tasks { task, panic: Mutex::new(None) };
@@ -871,7 +900,15 @@ mod tests {
         let status = api.guard("MiAMix 'a'", || Err(error.into()));
         assert_eq!(text(status), "ORT_INVALID_ARGUMENT MiAMix 'a': alpha: must be finite and greater than 0, got -1");
         let status = api.guard("MiAMix 'a'", || panic!("on {}", "purpose"));
-        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix 'a': internal error: on purpose");
+        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix 'a': internal error, a bug of the library: on purpose");
+        struct PanicsAgain;
+        impl Drop for PanicsAgain {
+            fn drop(&mut self) {
+                panic!("again");
+            }
+        }
+        let status = api.guard("MiAMix 'a'", || std::panic::panic_any(PanicsAgain));
+        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix 'a': internal error, a bug of the library: no message");
         let status = api.guard("MiAMix 'a'", || Err(Error::invalid("a\0b")));
         assert_eq!(text(status), "ORT_INVALID_ARGUMENT MiAMix 'a': a b");
     }
@@ -888,7 +925,7 @@ mod tests {
         assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
         let panicking = |i: usize| if i == 7 { panic!("task 7") } else { count(i) };
         let status = host.api().guard("MiAMix", || Ok(run.threads().run(50, &panicking)?));
-        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix: internal error: task 7");
+        assert_eq!(text(status), "ORT_RUNTIME_EXCEPTION MiAMix: internal error, a bug of the library: task 7");
         assert_eq!(seen.iter().filter(|n| n.load(Ordering::Relaxed) == 2).count(), 49, "the others did run");
     }
 

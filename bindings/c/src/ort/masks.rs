@@ -71,7 +71,7 @@ impl Operator for Masks {
         let (seed, first_sample) =
             unsafe { (scalar(run, &MIAMIX_MASKS, SEED)?, scalar(run, &MIAMIX_MASKS, FIRST_SAMPLE)?) };
         let shape = [samples, height, width];
-        let mut masks = run.output(MASKS, MIAMIX_MASKS.outputs[MASKS].name, &shape)?;
+        let mut masks = run.output(MASKS, MIAMIX_MASKS.outputs[MASKS].name, shape)?;
         // SAFETY: the host made it for this run, of this type.
         let masks = ArrayViewMut3::from_shape(shape, unsafe { masks.as_mut_slice::<f32>() })
             .expect("the host made it of this shape");

@@ -6,6 +6,7 @@ use super::schema::{LabelKind, MIAMIX, SINCE_VERSION, Settings};
 use miamix_core::{Batch, Dtype, Images, ImagesMut, Labels, Output};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 use std::ffi::CStr;
+use std::slice;
 
 // Places in the schema.
 const IMAGES: usize = 0;
@@ -83,8 +84,8 @@ impl Operator for Mix {
         };
         shapes.set_output(MIXED_IMAGES, element, &mixed)?;
         shapes.set_output(MIXED_LABELS, Element::Float, &[n_samples.clone(), n_classes])?;
-        shapes.set_output(LABEL_WEIGHT, Element::Float, std::slice::from_ref(&n_samples))?;
-        shapes.set_output(PARTNER_INDEX, Element::Int64, &[n_samples])
+        shapes.set_output(LABEL_WEIGHT, Element::Float, slice::from_ref(&n_samples))?;
+        shapes.set_output(PARTNER_INDEX, Element::Int64, slice::from_ref(&n_samples))
     }
 
     fn create(&self, node: &NodeInfo) -> Result<MixKernel> {
@@ -125,16 +126,15 @@ impl Operator for Mix {
         let layout = BatchLayout::new(images_name, &images.shape, drawer.layout)?;
         if partner_images.shape != images.shape {
             // Here, as the core would name the axes in its own order.
-            let expected = format!("{:?}", images.shape);
+            let expected = format!("{:?}", layout.compact);
             return Err(miamix_core::Error::shape(partner_name, expected, &partner_images.shape).into());
         }
         let n_samples = layout.samples;
         let bad_labels = || miamix_core::Error::shape(labels_name, kernel.label_rule().text(), &labels.shape);
         let (labels, n_classes) = match (label_kind, &*labels.shape) {
-            (LabelKind::Ids, &[n]) => {
+            (LabelKind::Ids, [_]) => {
                 // SAFETY: the type of the schema; nobody writes an input.
                 let ids = ArrayView1::from(unsafe { labels.as_slice::<i64>() });
-                debug_assert_eq!(ids.len(), n);
                 let n_classes = num_classes.expect("checked when the kernel was made");
                 (Labels::ids(ids, n_classes), n_classes)
             }
@@ -148,10 +148,10 @@ impl Operator for Mix {
 
         let [mixed_images_name, mixed_labels_name, label_weight_name, partner_index_name] =
             [MIXED_IMAGES, MIXED_LABELS, LABEL_WEIGHT, PARTNER_INDEX].map(|index| MIAMIX.outputs[index].name);
-        let mixed_images = run.output(MIXED_IMAGES, mixed_images_name, &images.shape)?;
-        let mut mixed_labels = run.output(MIXED_LABELS, mixed_labels_name, &[n_samples, n_classes])?;
-        let mut label_weight = run.output(LABEL_WEIGHT, label_weight_name, &[n_samples])?;
-        let mut partner_index = run.output(PARTNER_INDEX, partner_index_name, &[n_samples])?;
+        let mixed_images = run.output(MIXED_IMAGES, mixed_images_name, layout.compact)?;
+        let mut mixed_labels = run.output(MIXED_LABELS, mixed_labels_name, [n_samples, n_classes])?;
+        let mut label_weight = run.output(LABEL_WEIGHT, label_weight_name, [n_samples])?;
+        let mut partner_index = run.output(PARTNER_INDEX, partner_index_name, [n_samples])?;
 
         let (shape, strides) = (layout.shape(), layout.strides());
         // SAFETY: tensors of these types, shapes and strides, aligned, alive for the run; nobody else writes the

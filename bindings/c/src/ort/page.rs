@@ -18,6 +18,9 @@ and later. A session learns the operators when its options are given the path of
 
 The same seed gives the same pixels as every other face of the library, whatever the number of threads.
 Nodes run on the session's own threads, and one session may be run by several threads at once.
+Make the first session of a process before other threads make theirs: ONNX Runtime (1.23, for one) adds the domain of an
+operator library to a list that it does not lock, and may refuse the second of two sessions that are made together
+(`Trying to add a domain to DomainToVersion map, but the domain is already exist`).
 Attributes are checked when the session is made, except that ONNX Runtime tells an operator nothing about attributes
 whose names it does not ask for: a misspelt one keeps its default.
 ";
