@@ -28,6 +28,7 @@ pub enum Status {
     Internal = 9,
 }
 
+/// cbindgen:ignore
 impl Status {
     /// Every status, in the order of its number.
     pub const ALL: [Status; 10] = [
