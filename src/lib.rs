@@ -33,6 +33,7 @@
 mod config;
 mod cpu;
 mod error;
+mod float_mode;
 mod mask;
 mod math;
 mod op;
@@ -53,3 +54,8 @@ pub use error::{Error, Result, Status};
 pub use op::{Batch, Labels, MiaMix, Mixed, Output};
 pub use plan::{Augment, BatchShape, Cells, Layer, Plan, Sample, Shape, View, Warp};
 pub use tensor::{Dtype, Element, Images, ImagesMut, MapElement, Maps, MapsMut};
+
+/// The snippets of the README, which are compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,7 +22,7 @@ pub(crate) fn ln<L: Level>(u: f32) -> f32 {
     y = L::fma(y, x, -1.666_805_8e-1);
     y = L::fma(y, x, 2.000_071_5e-1);
     y = L::fma(y, x, -2.499_999_4e-1);
-    y = L::fma(y, x, 3.333_333_1e-1);
+    y = L::fma(y, x, 3.333_333e-1);
     y = y * x * z;
     y = L::fma(e, -2.121_944_4e-4, y);
     y = L::fma(z, -0.5, y);

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::cpu::{Executor, LabelRows, LabelSource, MapJob, MaskJob, MixJob, Parts, Threads, one_hot};
 use crate::error::{Error, Result};
+use crate::float_mode::DefaultFloatMode;
 use crate::plan::{BatchShape, Plan};
 use crate::tensor::{
     Dtype, Element, Images, ImagesMut, Maps, MapsMut, bytes_of, check_apart, check_injective, span_of,
@@ -163,6 +164,7 @@ impl MiaMix {
     /// # Errors
     /// As [`MiaMix::apply`], and what the executor reports.
     pub fn apply_on(&self, executor: &dyn Executor, plan: &Plan, batch: Batch<'_>, output: Output<'_>) -> Result<()> {
+        let _mode = DefaultFloatMode::enter();
         let n_samples = plan.shape().samples;
         let Output { images: out, labels: mut label_out, label_weight, partner_index } = output;
         let ImagesMut { raw: out_raw, .. } = out;
@@ -193,13 +195,14 @@ impl MiaMix {
                 *index = sample.partner_index as i64;
             }
         }
-        let labels = batch.labels.0.zip(label_out.as_mut()).map(|((source, _), out)| LabelRows {
-            source,
-            hot: one_hot(self.config.label_smoothing, n_classes),
-            n_classes,
-            out: Parts::at(out.as_mut_ptr()),
-            strides: [out.strides()[0], out.strides()[1]],
-        });
+        let labels =
+            batch.labels.0.zip(label_out.as_mut()).filter(|_| n_classes > 0).map(|((source, _), out)| LabelRows {
+                source,
+                hot: one_hot(self.config.label_smoothing, n_classes),
+                n_classes,
+                out: Parts::at(out.as_mut_ptr()),
+                strides: [out.strides()[0], out.strides()[1]],
+            });
         let job = MixJob {
             plan,
             dtype: batch.images.dtype(),
@@ -408,11 +411,8 @@ fn check_len(name: &str, expected: usize, got: Option<usize>) -> Result<()> {
 }
 
 /// The bytes that an array view touches.
-fn bytes_of_view<T, S: ndarray::RawData<Elem = T>, D: ndarray::Dimension>(
+fn bytes_of_view<T, S: ndarray::Data<Elem = T>, D: ndarray::Dimension>(
     view: &ndarray::ArrayBase<S, D>,
-) -> Range<usize>
-where
-    S: ndarray::Data,
-{
+) -> Range<usize> {
     span_of(view.as_ptr().cast(), size_of::<T>(), view.shape(), view.strides())
 }

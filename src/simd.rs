@@ -3,18 +3,178 @@
 //! Every level gives the same bits: bodies use only +, −, ×, ÷, √, comparisons, integer operations
 //! and [`Level::fma`], each correctly rounded, in an order that does not depend on the vector width.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An instruction set's arithmetic.
 pub(crate) trait Level {
+    /// As many f32 as its registers hold.
+    type Lanes: Lanes;
+
     /// a·b + c, rounded once.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 }
 
-/// A fused multiply-add in hardware. Only called from code compiled with it.
+/// A register of f32, for the loops that the compiler does not keep in registers by itself.
+pub(crate) trait Lanes: Copy {
+    const N: usize;
+    fn splat(value: f32) -> Self;
+    /// `N` values.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `N` values can be written.
+    unsafe fn store(self, to: *mut f32);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    /// self·b + c, rounded once.
+    fn fma(self, b: Self, c: Self) -> Self;
+}
+
+/// Lanes without a register type of their own: `L`'s arithmetic, value by value.
+pub(crate) struct Array<L, const N: usize>([f32; N], PhantomData<L>);
+
+impl<L, const N: usize> Clone for Array<L, N> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, const N: usize> Copy for Array<L, N> {}
+
+impl<L: Level, const N: usize> Array<L, N> {
+    #[inline(always)]
+    fn from_fn(value: impl FnMut(usize) -> f32) -> Self {
+        Array(std::array::from_fn(value), PhantomData)
+    }
+}
+
+impl<L: Level, const N: usize> Lanes for Array<L, N> {
+    const N: usize = N;
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self::from_fn(|_| value)
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Array(unsafe { from.cast::<[f32; N]>().read_unaligned() }, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self::from_fn(|i| self.0[i] + other.0[i])
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self::from_fn(|i| self.0[i] - other.0[i])
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        Self::from_fn(|i| L::fma(self.0[i], b.0[i], c.0[i]))
+    }
+}
+
+/// The register types of x86-64.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Lanes, Level};
+    use std::arch::x86_64::*;
+
+    macro_rules! lanes {
+        ($level:ident, $lanes:ident, $register:ty, $n:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident, $fmadd:ident) => {
+            /// Only called from code compiled for it.
+            pub(crate) struct $level;
+
+            impl Level for $level {
+                type Lanes = $lanes;
+                #[inline(always)]
+                fn fma(a: f32, b: f32, c: f32) -> f32 {
+                    a.mul_add(b, c)
+                }
+            }
+
+            #[derive(Clone, Copy)]
+            pub(crate) struct $lanes($register);
+
+            impl Lanes for $lanes {
+                const N: usize = $n;
+                #[inline(always)]
+                fn splat(value: f32) -> Self {
+                    // SAFETY: `available` has seen the instructions.
+                    $lanes(unsafe { $set1(value) })
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: as above, and the caller's promise.
+                    $lanes(unsafe { $loadu(from) })
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: as above.
+                    unsafe { $storeu(to, self.0) }
+                }
+                #[inline(always)]
+                fn add(self, other: Self) -> Self {
+                    // SAFETY: `available` has seen the instructions.
+                    $lanes(unsafe { $add(self.0, other.0) })
+                }
+                #[inline(always)]
+                fn sub(self, other: Self) -> Self {
+                    // SAFETY: as above.
+                    $lanes(unsafe { $sub(self.0, other.0) })
+                }
+                #[inline(always)]
+                fn fma(self, b: Self, c: Self) -> Self {
+                    // SAFETY: as above.
+                    $lanes(unsafe { $fmadd(self.0, b.0, c.0) })
+                }
+            }
+        };
+    }
+    lanes!(
+        Avx2,
+        Lanes8,
+        __m256,
+        8,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_fmadd_ps
+    );
+    lanes!(
+        Avx512,
+        Lanes16,
+        __m512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_fmadd_ps
+    );
+}
+
+#[cfg(target_arch = "x86_64")]
+use x86::{Avx2, Avx512};
+
+/// A fused multiply-add in hardware, whatever the vectors are.
+#[cfg(any(test, target_arch = "aarch64"))]
 pub(crate) struct Fused;
 
+#[cfg(any(test, target_arch = "aarch64"))]
 impl Level for Fused {
+    type Lanes = Array<Fused, 8>;
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
@@ -25,6 +185,8 @@ impl Level for Fused {
 pub(crate) struct Portable;
 
 impl Level for Portable {
+    type Lanes = Array<Portable, 8>;
+
     /// The product of two f32 is exact in f64; the sum is rounded there to odd, so that the rounding
     /// to f32 is the only one that counts (Boldo and Melquiond, 2008). Branch-free, so it vectorises.
     #[inline(always)]
@@ -46,10 +208,9 @@ impl Level for Portable {
 /// A loop over slices, to be compiled for each level.
 ///
 /// `run` and everything it calls are `#[inline(always)]`, or they would keep the baseline's instructions.
-/// `LANES` is a hint of the vector width; results do not depend on it.
 pub(crate) trait Kernel {
     type Output;
-    fn run<L: Level, const LANES: usize>(self) -> Self::Output;
+    fn run<L: Level>(self) -> Self::Output;
 }
 
 const UNKNOWN: u8 = 0;
@@ -132,21 +293,21 @@ pub(crate) fn dispatch_at<K: Kernel>(level: u8, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         AVX2 => unsafe { run_avx2(kernel) },
         #[cfg(target_arch = "aarch64")]
-        NEON => kernel.run::<Fused, 8>(),
-        _ => kernel.run::<Portable, 8>(),
+        NEON => kernel.run::<Fused>(),
+        _ => kernel.run::<Portable>(),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Fused, 16>()
+    kernel.run::<Avx512>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Fused, 8>()
+    kernel.run::<Avx2>()
 }
 
 #[cfg(test)]

@@ -89,16 +89,14 @@ impl Raw {
 
     /// Whether no two indices share an element: each stride spans all that the smaller ones reach.
     fn is_injective(&self) -> bool {
-        let mut axes: Vec<(usize, usize)> = self
-            .shape
-            .iter()
-            .zip(&self.strides)
-            .filter(|&(&extent, _)| extent > 1)
-            .map(|(&extent, &stride)| (stride.unsigned_abs(), extent))
-            .collect();
+        if self.shape.contains(&0) {
+            return true;
+        }
+        let mut axes: [(usize, usize); 4] =
+            std::array::from_fn(|axis| (self.strides[axis].unsigned_abs(), self.shape[axis]));
         axes.sort_unstable();
         let mut reach = 0;
-        axes.into_iter().all(|(stride, extent)| {
+        axes.into_iter().filter(|&(_, extent)| extent > 1).all(|(stride, extent)| {
             let apart = stride > reach;
             reach += (extent - 1) * stride;
             apart

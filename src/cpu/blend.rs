@@ -27,7 +27,7 @@ pub(super) fn mix<T: Pixel>(mix: Mix<'_, T>) {
 impl<T: Pixel> Kernel for Mix<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Mix { primary, partner, mask, out } = self;
         for (((out, &primary), &partner), &m) in out.iter_mut().zip(primary).zip(partner).zip(mask) {
             *out = blend_one::<T, L>(primary, partner, m);
@@ -44,7 +44,7 @@ fn blend_one<T: Pixel, L: Level>(primary: T, partner: T, m: f32) -> T {
 
 /// The same for two numbers, as labels need it.
 pub(super) fn blend_f32(primary: f32, partner: f32, weight: f32) -> f32 {
-    blend_one::<f32, crate::simd::Fused>(primary, partner, weight)
+    blend_one::<f32, crate::simd::Portable>(primary, partner, weight)
 }
 
 /// Chooses a run of labels: the primary's where mask ≥ ½.
@@ -62,7 +62,7 @@ pub(super) fn choose<T: Copy>(choose: Choose<'_, T>) {
 impl<T: Copy> Kernel for Choose<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Choose { primary, partner, mask, out } = self;
         for (((out, &primary), &partner), &m) in out.iter_mut().zip(primary).zip(partner).zip(mask) {
             *out = if m >= 0.5 { primary } else { partner };
@@ -111,7 +111,7 @@ mod tests {
         let mask: Array2<f32> = vectors.array(name, "mask");
         let mask = mask.as_standard_layout();
         let mut read = |array: &str| -> Array3<Stored> { vectors.array(name, array) };
-        let [primary, partner, expected] = ["primary", "partner", "out"].map(|array| read(array));
+        let [primary, partner, expected] = ["primary", "partner", "out"].map(&mut read);
         for c in 0..primary.dim().0 {
             let plane = |array: &Array3<Stored>| -> Vec<T> {
                 array.index_axis(ndarray::Axis(0), c).iter().map(|&b| element(b)).collect()

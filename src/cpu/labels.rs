@@ -85,6 +85,7 @@ impl LabelRows<'_> {
     }
 
     fn set(&self, i: usize, class: usize, value: f32) {
+        assert!(class < self.n_classes, "ids were checked before");
         let [row, column] = self.strides;
         let at = i as isize * row + class as isize * column;
         // SAFETY: an element of row i of the output, which only this task writes.

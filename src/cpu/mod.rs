@@ -3,7 +3,6 @@
 mod blend;
 mod convert;
 mod executor;
-mod float_mode;
 mod labels;
 mod rows;
 
@@ -12,12 +11,12 @@ pub(crate) use labels::{LabelRows, LabelSource, one_hot};
 
 use crate::config::LabelWeight;
 use crate::error::Result;
+use crate::float_mode::DefaultFloatMode;
 use crate::mask::{MaskScratch, SampleMask, mean_weight, weight_sum};
 use crate::plan::Plan;
 use crate::tensor::{Dtype, Raw};
 use blend::{Choose, Mix};
 use convert::Pixel;
-use float_mode::DefaultFloatMode;
 use half::{bf16, f16};
 use rows::{Layout, RowReader, RowWriter};
 use std::cell::RefCell;

@@ -22,23 +22,32 @@ use super::select::{self, Threshold};
 use super::warp::InverseWarp;
 use crate::math::normals;
 use crate::rng::{halves, philox};
-use crate::simd::{Kernel, Level, Portable, dispatch};
+use crate::simd::{Kernel, Lanes, Level, dispatch};
 
 /// Highest frequency kept, in waves a side.
 const MAX_WAVES: usize = 32;
 /// Tables are padded to whole vectors of this many values.
 const PAD: usize = 16;
+/// Most values a register holds.
+const MAX_LANES: usize = 16;
 /// The last counter word of the spectrum's random bits: "FMix".
 const SPECTRUM_TAG: u32 = 0x464d_6978;
+
+/// The parts of the spectrum: Re and Im of c₊ + c₋, then of c₊ − c₋.
+const SUM_RE: usize = 0;
+const SUM_IM: usize = 1;
+const DIFFERENCE_RE: usize = 2;
+const DIFFERENCE_IM: usize = 3;
 
 /// Renders fmix masks; keeps its tables from one mask to the next of the same size.
 #[derive(Default)]
 pub(super) struct FMix {
     tables: Option<Tables>,
-    /// Re and Im of c₊ + c₋, then of c₊ − c₋: `[4, waves_y, padded_x]`.
+    /// `[4, waves_y, padded_x]`.
     spectrum: Vec<f32>,
     /// P and Q: `[H, 2, padded_x]`.
     columns: Vec<f32>,
+    mirror: Vec<f32>,
     field: Vec<f32>,
     warped: Vec<f32>,
     candidates: Vec<f32>,
@@ -57,7 +66,7 @@ impl FMix {
         width: usize,
         plane: &mut [u8],
     ) {
-        if !self.tables.as_ref().is_some_and(|t| (t.height, t.width) == (height, width)) {
+        if self.tables.as_ref().is_none_or(|t| (t.height, t.width) != (height, width)) {
             self.tables = Some(Tables::new(height, width));
         }
         let Some(tables) = &mut self.tables else { unreachable!("made above") };
@@ -65,13 +74,21 @@ impl FMix {
         let tables = &*tables;
         self.spectrum.resize(4 * tables.waves_y * tables.padded_x, 0.0);
         self.columns.resize(2 * height * tables.padded_x, 0.0);
-        self.field.resize(height * width, 0.0);
+        self.mirror.resize(4 * tables.half_x, 0.0);
+        // A warped field is read between pixels: one more row and column spare it the wrapping.
+        let stride = width + usize::from(warp.is_some());
+        self.field.resize((height + usize::from(warp.is_some())) * stride, 0.0);
         dispatch(Spectrum { noise_key, tables, spectrum: &mut self.spectrum });
         dispatch(Columns { tables, spectrum: &self.spectrum, columns: &mut self.columns });
-        dispatch(Rows { tables, columns: &self.columns, field: &mut self.field });
+        dispatch(Rows { tables, columns: &self.columns, stride, mirror: &mut self.mirror, field: &mut self.field });
         let field = match warp {
             None => &self.field,
             Some(warp) => {
+                let (first, last) = self.field.split_at_mut(height * stride);
+                last.copy_from_slice(&first[..stride]);
+                for row in self.field.chunks_exact_mut(stride) {
+                    row[width] = row[0];
+                }
                 self.warped.resize(height * width, 0.0);
                 dispatch(Resample { field: &self.field, warp, height, width, out: &mut self.warped });
                 &self.warped
@@ -168,7 +185,7 @@ fn circle(n: usize) -> Vec<[f32; 2]> {
         .collect()
 }
 
-/// The random spectrum: [Re(c₊ + c₋), Im(c₊ + c₋), Re(c₊ − c₋), Im(c₊ − c₋)].
+/// The random spectrum.
 struct Spectrum<'a> {
     noise_key: u64,
     tables: &'a Tables,
@@ -178,7 +195,7 @@ struct Spectrum<'a> {
 impl Kernel for Spectrum<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Spectrum { noise_key, tables, spectrum } = self;
         let key = halves(noise_key);
         let plane = tables.waves_y * tables.padded_x;
@@ -217,108 +234,137 @@ struct Columns<'a> {
 impl Kernel for Columns<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Columns { tables, spectrum, columns } = self;
         let (height, padded, waves) = (tables.height, tables.padded_x, tables.waves_y);
         let plane = waves * padded;
+        assert!(
+            spectrum.len() == 4 * plane && columns.len() == 2 * height * padded && padded.is_multiple_of(MAX_LANES)
+        );
         for y in 0..=height / 2 {
             let turns = &tables.turns_y[y * waves * 2..][..waves * 2];
-            for x in (0..padded).step_by(LANES) {
-                // Σ Re₊ cos, Σ Im₊ sin, Σ Im₋ cos, Σ Re₋ sin
-                let mut sums = [[0.0f32; LANES]; 4];
-                for (ky, turn) in turns.chunks_exact(2).enumerate() {
-                    let (cos, sin) = (turn[0], turn[1]);
-                    let at = ky * padded + x;
-                    for (part, (offset, factor)) in
-                        [(0, cos), (plane, sin), (3 * plane, cos), (2 * plane, sin)].into_iter().enumerate()
-                    {
-                        let values = &spectrum[offset + at..][..LANES];
-                        for lane in 0..LANES {
-                            sums[part][lane] = L::fma(values[lane], factor, sums[part][lane]);
-                        }
-                    }
+            for x in (0..padded).step_by(L::Lanes::N) {
+                let zero = L::Lanes::splat(0.0);
+                let (mut re_cos, mut im_sin, mut im_cos, mut re_sin) = (zero, zero, zero, zero);
+                for (ky, turn) in turns.as_chunks::<2>().0.iter().enumerate() {
+                    let (cos, sin) = (L::Lanes::splat(turn[0]), L::Lanes::splat(turn[1]));
+                    // SAFETY: `part` < 4 and ky < waves; a register's values from x end within the padded row.
+                    let load =
+                        |part: usize| unsafe { L::Lanes::load(spectrum.as_ptr().add(part * plane + ky * padded + x)) };
+                    re_cos = load(SUM_RE).fma(cos, re_cos);
+                    im_sin = load(SUM_IM).fma(sin, im_sin);
+                    im_cos = load(DIFFERENCE_IM).fma(cos, im_cos);
+                    re_sin = load(DIFFERENCE_RE).fma(sin, re_sin);
                 }
-                let [re_cos, im_sin, im_cos, re_sin] = sums;
+                let mut store = |y: usize, p: L::Lanes, q: L::Lanes| {
+                    // SAFETY: y < H, and as above.
+                    unsafe {
+                        p.store(columns.as_mut_ptr().add(2 * y * padded + x));
+                        q.store(columns.as_mut_ptr().add((2 * y + 1) * padded + x));
+                    }
+                };
                 if y != 0 && 2 * y != height {
-                    let mirrored = 2 * (height - y) * padded + x;
-                    for lane in 0..LANES {
-                        columns[mirrored + lane] = re_cos[lane] + im_sin[lane];
-                        columns[mirrored + padded + lane] = im_cos[lane] - re_sin[lane];
-                    }
+                    store(height - y, re_cos.add(im_sin), im_cos.sub(re_sin));
                 }
-                let here = 2 * y * padded + x;
-                for lane in 0..LANES {
-                    columns[here + lane] = re_cos[lane] - im_sin[lane];
-                    columns[here + padded + lane] = im_cos[lane] + re_sin[lane];
-                }
+                store(y, re_cos.sub(im_sin), im_cos.add(re_sin));
             }
         }
     }
 }
 
-/// F, row by row.
+/// F, row by row; `field`: `[height, stride]`, of which the first W of a row are written.
 struct Rows<'a> {
     tables: &'a Tables,
     columns: &'a [f32],
+    stride: usize,
+    /// Values of the mirrored columns: `[4, half_x]`.
+    mirror: &'a mut [f32],
     field: &'a mut [f32],
 }
 
 impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
-        let Rows { tables, columns, field } = self;
+    fn run<L: Level>(self) {
+        let Rows { tables, columns, stride, mirror, field } = self;
         // Four rows share each load of the tables.
-        let mut blocks = field.chunks_exact_mut(4 * tables.width);
-        let mut y = 0;
-        for block in &mut blocks {
-            row_block::<L, LANES, 4>(tables, columns, y, block);
-            y += 4;
+        let shared = tables.height / 4 * 4;
+        for y in (0..shared).step_by(4) {
+            row_block::<L, 4>(tables, columns, y, stride, mirror, &mut field[y * stride..]);
         }
-        for row in blocks.into_remainder().chunks_exact_mut(tables.width) {
-            row_block::<L, LANES, 1>(tables, columns, y, row);
-            y += 1;
+        for y in shared..tables.height {
+            row_block::<L, 1>(tables, columns, y, stride, mirror, &mut field[y * stride..]);
         }
     }
 }
 
+/// `mirror`: scratch, `[4, half_x]`; `out`: `[ROWS, stride]`.
 #[inline(always)]
-fn row_block<L: Level, const LANES: usize, const ROWS: usize>(
+fn row_block<L: Level, const ROWS: usize>(
     tables: &Tables,
     columns: &[f32],
     y: usize,
+    stride: usize,
+    mirror: &mut [f32],
     out: &mut [f32],
 ) {
     let (width, padded, half) = (tables.width, tables.padded_x, tables.half_x);
-    for x in (0..width / 2 + 1).step_by(LANES) {
-        let mut even = [[0.0f32; LANES]; ROWS];
-        let mut odd = [[0.0f32; LANES]; ROWS];
-        for k in 0..tables.waves_x {
-            let cos = &tables.turns_x[2 * k * half + x..][..LANES];
-            let sin = &tables.turns_x[(2 * k + 1) * half + x..][..LANES];
+    // P and Q of all rows for one k_x side by side, as the inner loop takes them.
+    let mut waves = [[[0.0f32; 2]; ROWS]; MAX_WAVES + 1];
+    let waves = &mut waves[..tables.waves_x];
+    for (row, columns) in columns[2 * y * padded..][..2 * ROWS * padded].chunks_exact(2 * padded).enumerate() {
+        let (p, q) = columns.split_at(padded);
+        for ((wave, &p), &q) in waves.iter_mut().zip(p).zip(q) {
+            wave[row] = [p, q];
+        }
+    }
+    assert!(tables.turns_x.len() == 2 * tables.waves_x * half && half.is_multiple_of(MAX_LANES));
+    assert!(mirror.len() >= ROWS * half);
+    for x in (0..width / 2 + 1).step_by(L::Lanes::N) {
+        let mut even = [L::Lanes::splat(0.0); ROWS];
+        let mut odd = [L::Lanes::splat(0.0); ROWS];
+        for (k, wave) in waves.iter().enumerate() {
+            // SAFETY: a register's values from x end within the padded half row.
+            let (cos, sin) = unsafe {
+                let turns = tables.turns_x.as_ptr().add(2 * k * half + x);
+                (L::Lanes::load(turns), L::Lanes::load(turns.add(half)))
+            };
             for row in 0..ROWS {
-                let p = columns[2 * (y + row) * padded + k];
-                let q = columns[(2 * (y + row) + 1) * padded + k];
-                for lane in 0..LANES {
-                    even[row][lane] = L::fma(p, cos[lane], even[row][lane]);
-                    odd[row][lane] = L::fma(q, sin[lane], odd[row][lane]);
-                }
+                even[row] = L::Lanes::splat(wave[row][0]).fma(cos, even[row]);
+                odd[row] = L::Lanes::splat(wave[row][1]).fma(sin, odd[row]);
             }
         }
         for row in 0..ROWS {
-            let out = &mut out[row * width..][..width];
             // Adding 0 makes a −0 a 0: equal values have equal bits.
-            for lane in 0..LANES.min(width / 2 + 1 - x) {
-                out[x + lane] = (even[row][lane] - odd[row][lane]) + 0.0;
+            let zero = L::Lanes::splat(0.0);
+            let left = even[row].sub(odd[row]).add(zero);
+            // SAFETY: `mirror` holds ROWS padded half rows.
+            unsafe { even[row].add(odd[row]).add(zero).store(mirror.as_mut_ptr().add(row * half + x)) };
+            let out = &mut out[row * stride..][..width];
+            if x + L::Lanes::N <= width {
+                // What lies beyond the middle is written again below.
+                // SAFETY: the register ends within the row.
+                unsafe { left.store(out.as_mut_ptr().add(x)) };
+            } else {
+                let mut values = [0.0; MAX_LANES];
+                // SAFETY: no register holds more.
+                unsafe { left.store(values.as_mut_ptr()) };
+                let rest = width - x;
+                out[x..].copy_from_slice(&values[..rest]);
             }
-            for lane in usize::from(x == 0)..LANES.min((width + 1) / 2 - x.min((width + 1) / 2)) {
-                out[width - x - lane] = (even[row][lane] + odd[row][lane]) + 0.0;
-            }
+        }
+    }
+    for row in 0..ROWS {
+        // Column W − x, but for the columns that are their own mirror image: 0 and W/2.
+        let mirrored = &mirror[row * half..][1..width.div_ceil(2)];
+        let out = &mut out[row * stride..][width / 2 + 1..width];
+        for (out, &value) in out.iter_mut().rev().zip(mirrored) {
+            *out = value;
         }
     }
 }
 
-/// F at u, bilinear and periodic.
+/// F at u, bilinear and periodic; `field`: `[height + 1, width + 1]`, its last row and column those it begins with.
 struct Resample<'a> {
     field: &'a [f32],
     warp: InverseWarp,
@@ -330,8 +376,8 @@ struct Resample<'a> {
 impl Kernel for Resample<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
-        let (least, most) = self.warp.bounds::<Portable>();
+    fn run<L: Level>(self) {
+        let (least, most) = self.warp.bounds::<L>();
         let sides = [self.width as f32, self.height as f32];
         let near = (0..2).all(|axis| least[axis] - 0.5 >= -sides[axis] && most[axis] < 2.0 * sides[axis]);
         if near { self.rows::<L, true>() } else { self.rows::<L, false>() }
@@ -341,36 +387,56 @@ impl Kernel for Resample<'_> {
 impl Resample<'_> {
     #[inline(always)]
     fn rows<L: Level, const NEAR: bool>(self) {
+        const RUN: usize = 64;
         let Resample { field, warp, height, width, out } = self;
+        let stride = width + 1;
+        assert!(field.len() == (height + 1) * stride && out.len() == height * width);
         for (y, row) in out.chunks_exact_mut(width).enumerate() {
             let warp = warp.row::<L>(y);
-            for (x, out) in row.iter_mut().enumerate() {
-                let (ux, uy) = warp.at::<L>(x);
-                let (x0, x1, right) = neighbours::<NEAR>(ux, width);
-                let (y0, y1, down) = neighbours::<NEAR>(uy, height);
-                let (above, below) = (&field[y0 * width..][..width], &field[y1 * width..][..width]);
-                let top = L::fma(right, above[x1] - above[x0], above[x0]);
-                let bottom = L::fma(right, below[x1] - below[x0], below[x0]);
-                *out = L::fma(down, bottom - top, top) + 0.0;
+            for (run, out) in row.chunks_mut(RUN).enumerate() {
+                // Addresses, then reads, then weights: the first and the last are done many at a time.
+                let (mut at, mut right, mut down) = ([0u32; RUN], [0.0f32; RUN], [0.0f32; RUN]);
+                let n = out.len().min(RUN);
+                for i in 0..n {
+                    let (ux, uy) = warp.at::<L>(run * RUN + i);
+                    let (x, fraction_x) = neighbour::<NEAR>(ux, width);
+                    let (y, fraction_y) = neighbour::<NEAR>(uy, height);
+                    at[i] = y * stride as u32 + x;
+                    (right[i], down[i]) = (fraction_x, fraction_y);
+                }
+                let mut corners = [[0.0f32; RUN]; 4];
+                for i in 0..n {
+                    let at = at[i] as usize;
+                    // SAFETY: `neighbour` gives x < W and y < H, and the field has a row and a column more.
+                    let value = |offset: usize| unsafe { *field.get_unchecked(at + offset) };
+                    [corners[0][i], corners[1][i], corners[2][i], corners[3][i]] =
+                        [value(0), value(1), value(stride), value(stride + 1)];
+                }
+                for i in 0..n {
+                    let top = L::fma(right[i], corners[1][i] - corners[0][i], corners[0][i]);
+                    let bottom = L::fma(right[i], corners[3][i] - corners[2][i], corners[2][i]);
+                    out[i] = L::fma(down[i], bottom - top, top) + 0.0;
+                }
             }
         }
     }
 }
 
-/// The pixels on either side of u on a periodic axis, and how far u is from the first to the second.
+/// The pixel at or before u on a periodic axis, and how far u is from its centre to the next one's.
 #[inline(always)]
-fn neighbours<const NEAR: bool>(u: f32, side: usize) -> (usize, usize, f32) {
+fn neighbour<const NEAR: bool>(u: f32, side: usize) -> (u32, f32) {
     let t = u - 0.5;
     let floor = t.floor();
-    let (index, side) = (floor as i32, side as i32);
-    let first = if NEAR {
-        let index = if index < 0 { index + side } else { index };
-        if index >= side { index - side } else { index }
+    let index = if NEAR {
+        let side = side as f32;
+        let index = if floor < 0.0 { floor + side } else { floor };
+        let index = if index >= side { index - side } else { index };
+        // SAFETY: 0 to side − 1, as the corners of the image bound u.
+        unsafe { index.to_int_unchecked::<i32>() as u32 }
     } else {
-        index.rem_euclid(side)
+        (floor as i32).rem_euclid(side as i32) as u32
     };
-    let second = if first + 1 == side { 0 } else { first + 1 };
-    (first as usize, second as usize, t - floor)
+    (index, t - floor)
 }
 
 /// 1 where the primary is kept.
@@ -383,14 +449,14 @@ struct Cut<'a> {
 impl Kernel for Cut<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Cut { field, threshold, plane } = self;
         let (to_last, after) = plane.split_at_mut((threshold.last + 1).min(field.len()));
         for (keep, &value) in to_last.iter_mut().zip(field) {
             *keep = u8::from(!threshold.gives(value, 0));
         }
         for (keep, &value) in after.iter_mut().zip(&field[to_last.len()..]) {
-            *keep = u8::from(!(value > threshold.value));
+            *keep = u8::from(value <= threshold.value);
         }
     }
 }

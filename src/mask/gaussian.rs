@@ -35,7 +35,7 @@ struct Render<'a> {
 impl Kernel for Render<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Gaussian { centre: [cx, cy], axes: [ax, ay, bx, by] } = self.gaussian;
         for (y, row) in (self.first_row..).zip(self.out.chunks_exact_mut(self.width)) {
             let dy = y as f32 + 0.5 - cy;

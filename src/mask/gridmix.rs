@@ -31,7 +31,7 @@ impl GridMix {
             let sides = [width as f32, height as f32];
             let near = (0..2).all(|axis| {
                 let index = |u: f32| cell_index(u, n as f32, sides[axis]);
-                index(least[axis]) >= -(n as i32) && index(most[axis]) < 2 * n as i32
+                index(least[axis]) >= -(n as f32) && index(most[axis]) < 2.0 * n as f32
             });
             Warped { inverse, near }
         });
@@ -49,27 +49,33 @@ impl GridMix {
     fn warped_row<L: Level, const NEAR: bool>(&self, inverse: &InverseWarp, y: usize, row: &mut [u8]) {
         let n = self.n as i32;
         let (side, height, width) = (self.n as f32, self.height as f32, self.width as f32);
-        let wrap = |index: i32| {
+        let wrap = |index: f32| {
             if NEAR {
-                let index = if index < 0 { index + n } else { index };
-                if index >= n { index - n } else { index }
+                let index = if index < 0.0 { index + side } else { index };
+                let index = if index >= side { index - side } else { index };
+                // SAFETY: the corners of the image bound it: 0 to n − 1.
+                unsafe { index.to_int_unchecked::<i32>() }
             } else {
-                index.rem_euclid(n)
+                (index as i32).rem_euclid(n)
             }
         };
         let warp = inverse.row::<L>(y);
+        // Cells first, many at a time; then what they are. There are at most 256 of them.
         for (x, keep) in row.iter_mut().enumerate() {
             let (ux, uy) = warp.at::<L>(x);
-            let (col, line) = (wrap(cell_index(ux, side, width)), wrap(cell_index(uy, side, height)));
-            *keep = u8::from(!self.cells.contains((line * n + col) as u32));
+            let cell = wrap(cell_index(uy, side, height)) * n + wrap(cell_index(ux, side, width));
+            *keep = cell as u8;
+        }
+        for keep in row {
+            *keep = u8::from(!self.cells.contains(u32::from(*keep)));
         }
     }
 }
 
 /// ⌊(u·n)/side⌋, multiplied first. Plans keep |u| below 2³¹/n.
 #[inline(always)]
-fn cell_index(u: f32, n: f32, side: f32) -> i32 {
-    (u * n / side).floor() as i32
+fn cell_index(u: f32, n: f32, side: f32) -> f32 {
+    (u * n / side).floor()
 }
 
 impl HardRow for GridMix {

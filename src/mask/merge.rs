@@ -20,7 +20,7 @@ struct MergeInto<'a> {
 impl Kernel for MergeInto<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let pairs = self.mask.iter_mut().zip(self.layer);
         match self.merge {
             Merge::Product => pairs.for_each(|(mask, layer)| *mask *= layer),
@@ -53,7 +53,7 @@ struct WeightSum<'a>(&'a [f32]);
 impl Kernel for WeightSum<'_> {
     type Output = u64;
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) -> u64 {
+    fn run<L: Level>(self) -> u64 {
         // 128 values of at most 2²⁴ fit 31 bits: the inner sums run in half the width.
         self.0.chunks(128).map(|chunk| u64::from(chunk.iter().map(|&m| rounded(m)).sum::<u32>())).sum()
     }

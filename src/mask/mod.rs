@@ -141,7 +141,7 @@ impl<'a> SampleMask<'a> {
     /// # Source
     /// MiAMix (Liang et al., 2023), Eq. 10 and 11.
     pub fn render(&mut self, first_row: usize, mask: &mut [f32]) {
-        debug_assert!(mask.len() % self.width == 0 && first_row + mask.len() / self.width <= self.height);
+        debug_assert!(mask.len().is_multiple_of(self.width) && first_row + mask.len() / self.width <= self.height);
         let mut layer = std::mem::take(&mut self.scratch.layer);
         if layer.len() < mask.len() {
             layer.resize(mask.len(), 0.0);
@@ -184,7 +184,7 @@ struct FillPlane<'a, H>(H, usize, &'a mut [u8]);
 impl<H: HardRow> Kernel for FillPlane<'_, H> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let FillPlane(hard, width, plane) = self;
         for (y, row) in plane.chunks_exact_mut(width).enumerate() {
             hard.row::<L>(y, row);
@@ -206,7 +206,7 @@ struct HardRows<'a, H> {
 impl<H: HardRow> Kernel for HardRows<'_, H> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         for (y, out) in (self.first_row..).zip(self.out.chunks_exact_mut(self.row.len())) {
             self.hard.row::<L>(y, self.row);
             for (out, &keep) in out.iter_mut().zip(&*self.row) {

@@ -29,8 +29,7 @@ pub(super) fn threshold(field: &[f32], k: usize, candidates: &mut Vec<f32>) -> T
     let value = kth_largest(field, k, candidates);
     // At least one of the equals is given; it is usually the only one.
     let equals = k - count_above(field, value);
-    let last = field.iter().enumerate().filter(|&(_, &v)| v == value).nth(equals - 1).map_or(0, |(index, _)| index);
-    Threshold { value, last }
+    Threshold { value, last: dispatch(NthEqual { field, value, n: equals }) }
 }
 
 /// Counts above a pivot halve the interval that holds the answer, until few values are left to select from.
@@ -75,7 +74,7 @@ fn kth_largest(field: &[f32], k: usize, candidates: &mut Vec<f32>) -> f32 {
         }
     }
     candidates.clear();
-    candidates.extend(field.iter().copied().filter(|&v| low < v && v <= high));
+    dispatch(Collect { field, low, high, candidates });
     let above_high = if high == f32::INFINITY { 0 } else { count_above(field, high) };
     let (_, value, _) = candidates.select_nth_unstable_by(k - above_high - 1, |a, b| b.total_cmp(a));
     *value
@@ -93,12 +92,62 @@ struct CountAbove<'a> {
 impl Kernel for CountAbove<'_> {
     type Output = usize;
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) -> usize {
+    fn run<L: Level>(self) -> usize {
         // 32-bit counts keep the lanes as wide as the values.
         self.field
             .chunks(1 << 20)
             .map(|part| part.iter().map(|&v| u32::from(v > self.pivot)).sum::<u32>() as usize)
             .sum()
+    }
+}
+
+/// Values looked at together: most runs hold none of those that are sought.
+const RUN: usize = 64;
+
+/// Adds the values above `low` and up to `high`.
+struct Collect<'a> {
+    field: &'a [f32],
+    low: f32,
+    high: f32,
+    candidates: &'a mut Vec<f32>,
+}
+
+impl Kernel for Collect<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level>(self) {
+        let Collect { field, low, high, candidates } = self;
+        let wanted = |value: f32| (low < value) & (value <= high);
+        for run in field.chunks(RUN) {
+            if run.iter().fold(false, |any, &value| any | wanted(value)) {
+                candidates.extend(run.iter().copied().filter(|&value| wanted(value)));
+            }
+        }
+    }
+}
+
+/// Index of the `n`-th value, from 1, that equals `value`; there are as many.
+struct NthEqual<'a> {
+    field: &'a [f32],
+    value: f32,
+    n: usize,
+}
+
+impl Kernel for NthEqual<'_> {
+    type Output = usize;
+    #[inline(always)]
+    fn run<L: Level>(self) -> usize {
+        let NthEqual { field, value, n } = self;
+        let mut left = n;
+        for (i, run) in field.chunks(RUN).enumerate() {
+            let equals = run.iter().map(|&v| u32::from(v == value)).sum::<u32>() as usize;
+            if equals >= left {
+                let mut places = run.iter().enumerate().filter(|&(_, &v)| v == value).map(|(place, _)| i * RUN + place);
+                return places.nth(left - 1).expect("counted just above");
+            }
+            left -= equals;
+        }
+        unreachable!("as many values are equal")
     }
 }
 

@@ -37,7 +37,7 @@ struct Count<'a> {
 impl Kernel for Count<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let Count { source, columns, plane, height, width, window } = self;
         let radius = window / 2;
         let row = |y: isize| &source[y.clamp(0, height as isize - 1) as usize * width..][..width];
@@ -80,7 +80,7 @@ pub(super) struct Divide<'a> {
 impl Kernel for Divide<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Level, const LANES: usize>(self) {
+    fn run<L: Level>(self) {
         let area = self.area as f32;
         for (out, &count) in self.out.iter_mut().zip(self.counts) {
             *out = f32::from(count) / area;

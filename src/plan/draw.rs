@@ -109,7 +109,7 @@ impl Drawer<'_> {
     /// (λ_1 … λ_k, rest) ~ Dir(α, …, α, k·α).
     ///
     /// # Source
-    /// MiAMix (Liang et al., 2023), Sec. 3.2.1.
+    /// MiAMix (Liang et al., 2023), Sec. 3.2.2.
     fn lambdas(&self, lambdas: &mut [f32]) {
         let k = lambdas.len();
         let alpha = f64::from(self.config.alpha);

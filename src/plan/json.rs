@@ -144,11 +144,8 @@ pub(super) fn read(json: &str) -> Result<Plan> {
     if text.version != VERSION {
         return Err(Error::plan("version", format!("must be {VERSION}"), text.version));
     }
-    super::BatchShape::new(text.samples.len(), text.height, text.width).validate().map_err(|error| Error::Json {
-        what: "plan",
-        at: "text".into(),
-        message: error.to_string(),
-    })?;
+    // Before anything is derived from the size.
+    super::validate::check_batch_shape(super::BatchShape::new(text.samples.len(), text.height, text.width))?;
     let mut plan = Plan {
         height: text.height,
         width: text.width,

@@ -8,6 +8,7 @@ mod validate;
 
 use crate::config::{Config, LabelWeight, LambdaReading, MAX_SIDE_PX, Merge, Method};
 use crate::error::{Error, Result};
+use crate::float_mode::DefaultFloatMode;
 
 /// Batch size, height and width: what a plan is drawn for. Channels and element type do not matter to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,6 +226,7 @@ impl Plan {
     }
 
     pub(crate) fn redraw(&mut self, config: &Config, shape: BatchShape, seed: u64, first_sample: u64) -> Result<()> {
+        let _mode = DefaultFloatMode::enter();
         draw::draw(config, shape, seed, first_sample, self)
     }
 
@@ -273,11 +275,13 @@ impl Plan {
     /// [`Error::Json`] for text that is no plan, [`Error::Plan`] for one with a value outside its range;
     /// both name the sample and the layer.
     pub fn from_json(json: &str) -> Result<Self> {
+        let _mode = DefaultFloatMode::enter();
         json::read(json)
     }
 
     /// The plan as JSON: numbers are the shortest decimals that read back to the same f32.
     pub fn to_json(&self) -> String {
+        let _mode = DefaultFloatMode::enter();
         json::write(self)
     }
 

@@ -1,6 +1,6 @@
 //! The rules a plan keeps, wherever it comes from.
 
-use super::{Plan, Shape, View};
+use super::{BatchShape, Plan, Shape, View};
 use crate::config::{MAX_GRID, MAX_LAYERS, MAX_SHEAR, MAX_SIDE_PX, MAX_SMOOTH_PX, check_drawn};
 use crate::error::{Error, Result};
 use std::fmt::Display;
@@ -14,8 +14,8 @@ impl Plan {
     /// # Errors
     /// [`Error::Plan`] for the first one outside its range; it names the sample and the layer.
     pub(crate) fn validate(&self) -> Result<()> {
-        self.shape().validate().map_err(within("plan"))?;
-        check_drawn(self.merge, self.label_weight, self.lambda_reading).map_err(within("plan"))?;
+        check_batch_shape(self.shape())?;
+        check_drawn(self.merge, self.label_weight, self.lambda_reading).map_err(of_the_plan)?;
         let n_samples = self.heads.len();
         for (i, sample) in self.samples().enumerate() {
             let at = |field: &str| format!("samples[{i}].{field}");
@@ -106,13 +106,15 @@ fn check(ok: bool, at: impl FnOnce() -> String, rule: impl Into<String>, got: im
     if ok { Ok(()) } else { Err(Error::plan(at(), rule, got)) }
 }
 
+/// The batch size, height and width of a plan.
+pub(super) fn check_batch_shape(shape: BatchShape) -> Result<()> {
+    shape.validate().map_err(of_the_plan)
+}
+
 /// An error of a parameter, as one of the plan that carries it.
-fn within(what: &'static str) -> impl Fn(Error) -> Error {
-    move |error| match error {
+fn of_the_plan(error: Error) -> Error {
+    match error {
         Error::InvalidArgument { name, rule, got } => Error::Plan { at: name, rule, got },
-        other => {
-            debug_assert!(false, "{what}: {other}");
-            other
-        }
+        other => other,
     }
 }

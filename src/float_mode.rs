@@ -1,4 +1,4 @@
-//! The floating-point mode of a thread: masks and blends are computed in IEEE 754's default,
+//! The floating-point mode of a thread: plans, masks and blends are computed in IEEE 754's default,
 //! whatever the caller (a framework that flushes denormals, say) has set.
 
 /// Sets round-to-nearest without flushing; puts the caller's mode back when dropped.
