@@ -5,11 +5,13 @@ use crate::partial::Partial;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Tried in this order; `MIAMIX_PYTHON` stands in for all of them.
 const CANDIDATES: [&str; 5] = ["python3.13", "python3.12", "python3.11", "python3.10", "python3"];
+const OLDEST_MINOR: u32 = 10;
 /// Prints the version, then the modules that are missing.
 const PROBE: &str = "import importlib.util, sys
 print(*sys.version_info[:3], *(m for m in ('venv', 'ensurepip') if importlib.util.find_spec(m) is None))";
@@ -25,15 +27,15 @@ pub struct Python {
 impl Python {
     /// The first that serves.
     pub fn find() -> Result<Python> {
-        Python::find_up_to(u32::MAX)
+        Python::find_among(OLDEST_MINOR..=u32::MAX)
     }
 
-    /// The first that serves and is no newer than 3.`minor`.
-    pub fn find_up_to(minor: u32) -> Result<Python> {
+    /// The first that serves and is Python 3 of one of these minor versions.
+    pub fn find_among(minors: RangeInclusive<u32>) -> Result<Python> {
         let chosen = std::env::var("MIAMIX_PYTHON").ok();
         let candidates = chosen.as_ref().map_or(CANDIDATES.to_vec(), |chosen| vec![chosen.as_str()]);
         let found = candidates.iter().filter_map(|program| Some((*program, probe(program)?)));
-        choose(found, minor).map_err(|reasons| match (&chosen, reasons.is_empty()) {
+        choose(found, &minors).map_err(|reasons| match (&chosen, reasons.is_empty()) {
             (Some(chosen), true) => anyhow::anyhow!("MIAMIX_PYTHON: {chosen} does not start as a Python"),
             (Some(_), false) => anyhow::anyhow!("MIAMIX_PYTHON: {}", reasons.join("; ")),
             (None, true) => anyhow::anyhow!(
@@ -59,10 +61,13 @@ fn probe(program: &str) -> Option<String> {
 }
 
 /// The first of (program, what its probe printed) that serves; or why each does not.
-fn choose<'a>(found: impl Iterator<Item = (&'a str, String)>, newest_minor: u32) -> Result<Python, Vec<String>> {
+fn choose<'a>(
+    found: impl Iterator<Item = (&'a str, String)>,
+    minors: &RangeInclusive<u32>,
+) -> Result<Python, Vec<String>> {
     let mut reasons = Vec::new();
     for (program, printed) in found {
-        match judge(program, &printed, newest_minor) {
+        match judge(program, &printed, minors) {
             Ok(python) => return Ok(python),
             Err(reason) => reasons.push(reason),
         }
@@ -70,17 +75,17 @@ fn choose<'a>(found: impl Iterator<Item = (&'a str, String)>, newest_minor: u32)
     Err(reasons)
 }
 
-fn judge(program: &str, printed: &str, newest_minor: u32) -> Result<Python, String> {
+fn judge(program: &str, printed: &str, minors: &RangeInclusive<u32>) -> Result<Python, String> {
     let mut words = printed.split_whitespace();
     let mut number = || words.next().and_then(|word| word.parse::<u32>().ok());
     let (Some(major), Some(minor), Some(micro)) = (number(), number(), number()) else {
         return Err(format!("{program} is no Python"));
     };
-    if (major, minor) < (3, 10) {
-        return Err(format!("{program} is {major}.{minor}, and 3.10 is the oldest that serves"));
+    if (major, minor) < (3, *minors.start()) {
+        return Err(format!("{program} is {major}.{minor}, and 3.{} is the oldest that serves", minors.start()));
     }
-    if (major, minor) > (3, newest_minor) {
-        return Err(format!("{program} is {major}.{minor}, and 3.{newest_minor} is the newest that serves"));
+    if (major, minor) > (3, *minors.end()) {
+        return Err(format!("{program} is {major}.{minor}, and 3.{} is the newest that serves", minors.end()));
     }
     let missing: Vec<&str> = words.collect();
     if !missing.is_empty() {
@@ -195,7 +200,7 @@ mod tests {
     use super::*;
 
     fn chosen(found: &[(&'static str, &str)], newest_minor: u32) -> Result<String, String> {
-        choose(found.iter().map(|(program, printed)| (*program, printed.to_string())), newest_minor)
+        choose(found.iter().map(|(program, printed)| (*program, printed.to_string())), &(10..=newest_minor))
             .map(|python| python.to_string())
             .map_err(|reasons| reasons.join("; "))
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -26,9 +27,10 @@ enum Scope {
     All,
 }
 
-/// The hosts of the operator, oldest first: the requirements file, and the newest Python that its wheels serve.
-const HOSTS: [(&str, u32); 4] = [("1.17.3", 12), ("1.19.2", 12), ("1.23.2", 13), (NEWEST, u32::MAX)];
-const NEWEST: &str = "newest";
+/// The hosts of the operator, oldest first: the end of the requirements file's name, and the minor versions of
+/// Python 3 for which there are wheels.
+const HOSTS: [(&str, RangeInclusive<u32>); 4] =
+    [("1.17.3", 10..=12), ("1.19.2", 10..=12), ("1.23.2", 10..=13), ("newest", 11..=u32::MAX)];
 
 /// How a step ended.
 enum Outcome {
@@ -73,8 +75,8 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         return steps;
     }
     steps.push(step("Release build", || command::run(&mut workspace.release_build())));
-    for (host, newest_python) in HOSTS {
-        steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, newest_python)));
+    for (host, pythons) in HOSTS {
+        steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, &pythons)));
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
@@ -148,11 +150,11 @@ fn reference(workspace: &Workspace) -> Result<()> {
     command::run(venv.python().current_dir(&folder).args(["make_vectors.py", "--check"]))
 }
 
-fn host_venv(workspace: &Workspace, host: &str, newest_python: u32) -> Result<Venv> {
+fn host_venv(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<Venv> {
     let requirements = workspace.existing(&format!("tests/onnxruntime/requirements-{host}.txt"))?;
-    // Any Python serves the project; an old host asks for an old one.
+    // No Python at all is an error; none that this host knows is a reason to go on.
     Python::find()?;
-    let python = Python::find_up_to(newest_python).map_err(|error| Skip(format!("ONNX Runtime {host}: {error:#}")))?;
+    let python = Python::find_among(pythons.clone()).map_err(|error| Skip(format!("{error:#}")))?;
     Venv::of(workspace, &format!("onnxruntime-{host}"), &requirements, &python)
 }
 
@@ -164,20 +166,21 @@ fn built_library(workspace: &Workspace) -> Result<PathBuf> {
     Ok(library)
 }
 
-fn host_tests(workspace: &Workspace, host: &str, newest_python: u32) -> Result<()> {
+fn host_tests(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<()> {
     let library = built_library(workspace)?;
-    let venv = host_venv(workspace, host, newest_python)?;
+    let venv = host_venv(workspace, host, pythons)?;
     let mut pytest = venv.python();
     pytest.current_dir(&workspace.root).env("MIAMIX_LIBRARY", library);
     command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/onnxruntime"]))
 }
 
-/// The Rust tests that load ONNX Runtime, with the newest host's library.
+/// The Rust tests that load ONNX Runtime, with the newest library that there is a Python for.
 fn rust_host_tests(workspace: &Workspace) -> Result<()> {
     workspace.existing("bindings/c/tests")?;
-    let (host, newest_python) = HOSTS[HOSTS.len() - 1];
-    let capi = host_venv(workspace, host, newest_python)?.site_packages()?.join("onnxruntime/capi");
-    let runtime = runtime_library(&capi)?;
+    let mut venvs = HOSTS.iter().rev().map(|(host, pythons)| host_venv(workspace, host, pythons));
+    let venv = venvs.find(|venv| !venv.as_ref().is_err_and(|error| error.is::<Skip>()));
+    let venv = venv.context("no Python serves any ONNX Runtime")??;
+    let runtime = runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?;
     let mut test = workspace.cargo();
     test.env("ORT_DYLIB_PATH", runtime).env("MIAMIX_REQUIRE_ORT", "1");
     command::run(test.args(["test", "--locked", "-p", "miamix-c", "-p", "miamix-cli"]))

@@ -143,9 +143,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/gridmix.rs",
-        find: "if index >= n { index - n } else { index }",
-        replace: "if index > n { index - n } else { index }",
-        fault: "a grid does not repeat at its far edge",
+        find: "(index as i32).rem_euclid(n)",
+        replace: "(index as i32) % n",
+        fault: "a grid far from the image does not repeat to the left",
     },
     Mutant {
         file: "src/mask/gaussian.rs",
@@ -167,14 +167,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/fmix.rs",
-        find: "(t.height, t.width) == (height, width)",
-        replace: "t.height * t.width == height * width",
+        find: "(t.height, t.width) != (height, width)",
+        replace: "t.height * t.width != height * width",
         fault: "fmix takes 2×8 tables for a 4×4 mask",
     },
     Mutant {
         file: "src/mask/fmix.rs",
-        find: "let second = if first + 1 == side { 0 } else { first + 1 };",
-        replace: "let second = if first + 1 == side { first } else { first + 1 };",
+        find: "row[width] = row[0];",
+        replace: "row[width] = row[width - 1];",
         fault: "the fmix field is not periodic between its edges",
     },
     Mutant {

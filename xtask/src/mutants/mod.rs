@@ -9,6 +9,7 @@ use clap::Args;
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
 use list::MUTANTS;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,7 +31,7 @@ struct Mutant {
 
 /// What of the core package is copied.
 const PARTS: [&str; 7] = ["Cargo.lock", "README.md", "build.rs", "src", "tests", "benches", "kernels"];
-/// Compiled in two seconds; the tests of conversions and draws live on `half` and `libm`.
+/// Compiles in two seconds; the tests of conversions and draws spend their time in `half` and `libm`.
 const PROFILE: &str = r#"
 [profile.mutants]
 inherits = "test"
@@ -63,9 +64,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         bail!("no fault has {only:?} in its file or description");
     }
     let start = Instant::now();
-    let copy = Copy::make(workspace)?;
+    let mut copy = Copy::make(workspace)?;
     eprintln!("  Building and running the tests without a fault ...");
-    match copy.test()? {
+    match copy.measure()? {
         Verdict::Survived => {}
         Verdict::CaughtBy(test) => bail!("{test} fails without any fault"),
         Verdict::Invalid(reason) => bail!("the copy of the core does not compile:\n{reason}"),
@@ -109,12 +110,14 @@ pub fn all_are_caught(workspace: &Workspace) -> Result<()> {
 struct Copy {
     tree: PathBuf,
     target: PathBuf,
+    /// What each test program takes, seconds.
+    times: BTreeMap<String, f64>,
 }
 
 impl Copy {
     fn make(workspace: &Workspace) -> Result<Self> {
         let folder = workspace.target.join("mutants");
-        let copy = Copy { tree: folder.join("tree"), target: folder.join("target") };
+        let copy = Copy { tree: folder.join("tree"), target: folder.join("target"), times: BTreeMap::new() };
         if copy.tree.exists() {
             fs::remove_dir_all(&copy.tree)?;
         }
@@ -141,24 +144,46 @@ impl Copy {
         verdict
     }
 
-    /// The golden vectors first, which notice most and compile soonest, then every test.
+    /// The golden vectors first, which notice most and compile soonest, then every test, the quick ones first.
     fn test(&self) -> Result<Verdict> {
         for which in [["--test", "vectors"], ["--lib", "--tests"]] {
-            let programs = match self.build(&which)? {
+            let mut programs = match self.build(&which)? {
                 Ok(programs) => programs,
                 Err(message) => return Ok(Verdict::Invalid(message)),
             };
+            let time = |name: &str| self.times.get(name).copied().unwrap_or(0.0);
+            programs.sort_by(|(a, _), (b, _)| time(a).total_cmp(&time(b)));
             for (name, program) in programs {
-                let mut test = Command::new(&program);
-                let status = command::status_within(test.current_dir(&self.tree).arg("--quiet"), LIMIT)?;
-                match status {
-                    Some(status) if status.success() => {}
-                    Some(_) => return Ok(Verdict::CaughtBy(name)),
+                match self.run_test(&program)? {
+                    Some(true) => {}
+                    Some(false) => return Ok(Verdict::CaughtBy(name)),
                     None => return Ok(Verdict::CaughtBy(format!("{name}, which never ended"))),
                 }
             }
         }
         Ok(Verdict::Survived)
+    }
+
+    /// As [`Copy::test`], noting what each program takes.
+    fn measure(&mut self) -> Result<Verdict> {
+        let programs = match self.build(&["--lib", "--tests"])? {
+            Ok(programs) => programs,
+            Err(message) => return Ok(Verdict::Invalid(message)),
+        };
+        for (name, program) in programs {
+            let start = Instant::now();
+            if self.run_test(&program)? != Some(true) {
+                return Ok(Verdict::CaughtBy(name));
+            }
+            self.times.insert(name, start.elapsed().as_secs_f64());
+        }
+        Ok(Verdict::Survived)
+    }
+
+    /// Whether the tests of a program pass; none if they do not end.
+    fn run_test(&self, program: &Path) -> Result<Option<bool>> {
+        let status = command::status_within(Command::new(program).current_dir(&self.tree).arg("--quiet"), LIMIT)?;
+        Ok(status.map(|status| status.success()))
     }
 
     /// Builds tests: their names and programs, or the compiler's first words.
@@ -180,11 +205,10 @@ impl Copy {
             let rendered = rendered.unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned());
             return Ok(Err(format!("does not compile: {}", rendered.trim())));
         }
-        let mut programs: Vec<(String, PathBuf)> = messages()
+        let programs: Vec<(String, PathBuf)> = messages()
             .filter(|m| m["reason"] == "compiler-artifact" && m["profile"]["test"] == true)
             .filter_map(|m| Some((m["target"]["name"].as_str()?.to_owned(), m["executable"].as_str()?.into())))
             .collect();
-        programs.sort();
         if programs.is_empty() {
             bail!("cargo built no tests");
         }
