@@ -1,1 +1,39 @@
-//! The C ABI (`include/miamix.h`).
+//! miamix.h: the C interface of MiAMix, multi-stage mixed-sample augmentation.
+//!
+//!     config + seed + shape --> plan --> masks --> mix --> images, labels
+//!                               draws    pure      pure
+//!
+//! An operator holds checked parameters. A plan holds every random decision for one batch, as plain data.
+//! Applying a plan mixes each image of the batch (the primary) with another one (its partner) under the
+//! mask of the plan, and the labels by the share of pixels that each image keeps. Equal parameters, shapes
+//! and seeds give equal bits, whatever the number of threads, the machine or the language.
+//!
+//! Ownership. miamix_op_create(), miamix_plan_draw() and miamix_plan_from_json() give a handle to the
+//! caller, who releases it with the _free() function of its type; freeing NULL does nothing. All other
+//! arguments are borrowed for the call: tensors, their shapes and their memory stay with the caller.
+//! An argument that is a pointer to const is not changed.
+//!
+//! Errors. A call returns MIAMIX_STATUS_OK (0), or says why not: by a status, and by
+//! miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
+//! written. NULL where it is not allowed, numbers out of range and sizes that overflow are errors; what
+//! cannot be checked is that memory is there: addresses, shapes and strides must be true.
+//!
+//! Threads. Operators and plans may be used by any number of threads at once, except that
+//! miamix_plan_redraw() and the _free() functions need their handle alone. A call works on several threads
+//! (miamix_config.n_threads) and returns when all are done. After fork() the child may go on calling.
+//!
+//! Streams. Calls on tensors in CPU memory are synchronous and ignore the argument stream, which is there
+//! for tensors on CUDA devices; pass NULL. A stream is used, never owned.
+//!
+//! Versions. Within one ABI version (MIAMIX_ABI_VERSION) functions, numbers and layouts are only added to.
+//! Structs that may grow begin with struct_size, the size that the caller was compiled with.
+
+mod apply;
+mod boundary;
+mod config;
+mod op;
+mod plan;
+mod status;
+mod tensor;
+#[cfg(test)]
+mod tests;

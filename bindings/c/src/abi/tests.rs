@@ -1,0 +1,267 @@
+//! What a C program cannot see: that the bits are those of the Rust API, and that no panic gets out.
+//! `tests/c/abi.c` tests the rest from C.
+
+use super::apply::{miamix_apply, miamix_apply_maps, miamix_masks, miamix_mix};
+use super::boundary::boundary;
+use super::config::{miamix_config, miamix_config_init};
+use super::op::{miamix_op, miamix_op_create, miamix_op_free};
+use super::plan::{miamix_plan, miamix_plan_draw, miamix_plan_free, miamix_shape};
+use super::status::miamix_last_error_message;
+use super::tensor::{FLOAT32, IMAGES, INT64, miamix_device, miamix_dtype, miamix_tensor};
+use half::{bf16, f16};
+use miamix_core::{Batch, BatchShape, Config, Element, Images, ImagesMut, Labels, MiaMix, Output, Status};
+use ndarray::{Array1, Array2, Array3, Array4, ArrayRef, Dimension};
+use std::ffi::CStr;
+use std::ptr::{null, null_mut};
+
+/// An odd batch of odd images, large enough to be worked on by several threads.
+const SHAPE: (usize, usize, usize, usize) = (7, 3, 61, 47);
+const N_CLASSES: usize = 5;
+
+fn last_error() -> String {
+    // SAFETY: never NULL, and copied before the next call.
+    unsafe { CStr::from_ptr(miamix_last_error_message()) }.to_str().unwrap().to_owned()
+}
+
+/// An array's shape and strides as C has them.
+struct Described {
+    data: *mut u8,
+    dtype: miamix_dtype,
+    shape: Vec<i64>,
+    strides: Vec<i64>,
+}
+
+impl Described {
+    fn new<T, D: Dimension>(array: &mut ArrayRef<T, D>, dtype: miamix_dtype) -> Self {
+        Described {
+            data: array.as_mut_ptr().cast(),
+            dtype,
+            shape: array.shape().iter().map(|&extent| extent as i64).collect(),
+            strides: array.strides().iter().map(|&stride| stride as i64).collect(),
+        }
+    }
+
+    fn tensor(&mut self) -> miamix_tensor {
+        miamix_tensor {
+            data: self.data.cast(),
+            device: miamix_device { device_type: 1, device_id: 0 },
+            ndim: self.shape.len() as i32,
+            dtype: self.dtype,
+            shape: self.shape.as_mut_ptr(),
+            strides: self.strides.as_mut_ptr(),
+            byte_offset: 0,
+        }
+    }
+}
+
+/// Every layer kind, views and label smoothing.
+fn config() -> Config {
+    Config {
+        k_max: 4,
+        method_weights: [1.0; 6].into(),
+        p_flip: 0.5,
+        pad_px: 3,
+        label_smoothing: 0.1,
+        ..Config::default()
+    }
+}
+
+fn create(n_threads: u32) -> *mut miamix_op {
+    let config = miamix_config { n_threads, ..config().into() };
+    let mut op = null_mut();
+    assert_eq!(unsafe { miamix_op_create(&raw const config, &raw mut op) }, Status::Ok, "{}", last_error());
+    op
+}
+
+/// An array in the order [N, C, H, W], in memory in that order or in the order NHWC.
+fn images<T: Element>(nhwc: bool, element: impl Fn(usize) -> T) -> Array4<T> {
+    let (n, c, h, w) = SHAPE;
+    let at = |(n, c, y, x): (usize, usize, usize, usize)| element(((n * 3 + c) * 61 + y) * 47 + x);
+    if nhwc {
+        Array4::from_shape_fn((n, h, w, c), |(n, y, x, c)| at((n, c, y, x))).permuted_axes([0, 3, 1, 2])
+    } else {
+        Array4::from_shape_fn(SHAPE, at)
+    }
+}
+
+fn agrees<T: Element>(dtype: miamix_dtype, from: impl Fn(usize) -> T, bits: impl Fn(T) -> u32, zero: T) {
+    let rust = MiaMix::new(config()).unwrap();
+    let ids = Array1::from_iter((0..SHAPE.0 as i64).map(|i| i % N_CLASSES as i64 - 1));
+    let plan = rust.draw(BatchShape::new(SHAPE.0, SHAPE.2, SHAPE.3), 3, 500).unwrap();
+    for nhwc in [false, true] {
+        let mut primary = images(nhwc, |i| from(i % 256));
+        let mut partner = images(nhwc, |i| from((i * 7 + 5) % 256));
+        let mut expected = images(nhwc, |_| zero);
+        let mut expected_labels = Array2::<f32>::zeros((SHAPE.0, N_CLASSES));
+        let (mut expected_weight, mut expected_index) = (vec![0.0; SHAPE.0], vec![0; SHAPE.0]);
+        let batch = Batch {
+            images: Images::from(primary.view()),
+            partner_images: Images::from(partner.view()),
+            labels: Labels::ids(ids.view(), N_CLASSES),
+        };
+        let output = Output {
+            images: ImagesMut::from(expected.view_mut()),
+            labels: Some(expected_labels.view_mut()),
+            label_weight: Some(&mut expected_weight),
+            partner_index: Some(&mut expected_index),
+        };
+        rust.apply(&plan, batch, output).unwrap();
+
+        for n_threads in [1, 2, 7] {
+            let op = create(n_threads);
+            let mut mixed = images(nhwc, |_| zero);
+            let mut ids = ids.clone();
+            let mut labels = Array2::<f32>::zeros((SHAPE.0, N_CLASSES));
+            let (mut weight, mut index) = (Array1::<f32>::zeros(SHAPE.0), Array1::<i64>::zeros(SHAPE.0));
+            let mut described = [
+                Described::new(&mut primary, dtype),
+                Described::new(&mut partner, dtype),
+                Described::new(&mut ids, INT64),
+                Described::new(&mut mixed, dtype),
+                Described::new(&mut labels, FLOAT32),
+                Described::new(&mut weight, FLOAT32),
+                Described::new(&mut index, INT64),
+            ];
+            let [mut primary, mut partner, mut ids, mut out, mut rows, mut weights, mut indices] =
+                described.each_mut().map(Described::tensor);
+            let status = unsafe {
+                miamix_mix(
+                    op,
+                    3,
+                    500,
+                    &raw mut primary,
+                    &raw mut partner,
+                    &raw mut ids,
+                    N_CLASSES,
+                    &raw mut out,
+                    &raw mut rows,
+                    &raw mut weights,
+                    &raw mut indices,
+                    null_mut(),
+                )
+            };
+            assert_eq!(status, Status::Ok, "{}", last_error());
+            let context = format!("{dtype}, NHWC: {nhwc}, {n_threads} threads");
+            assert!(mixed.iter().map(|&v| bits(v)).eq(expected.iter().map(|&v| bits(v))), "images, {context}");
+            assert_eq!(labels, expected_labels, "{context}");
+            assert_eq!(weight.to_vec(), expected_weight, "{context}");
+            assert_eq!(index.to_vec(), expected_index, "{context}");
+            unsafe { miamix_op_free(op) };
+        }
+    }
+}
+
+#[test]
+fn mixing_gives_the_bits_of_the_rust_api() {
+    let [float32, float16, bfloat16, uint8] = IMAGES.try_into().unwrap();
+    agrees(float32, |i| i as f32 / 255.0, f32::to_bits, 0.0);
+    agrees(float16, |i| f16::from_f32(i as f32 / 255.0), |v| v.to_bits().into(), f16::ZERO);
+    agrees(bfloat16, |i| bf16::from_f32(i as f32 / 255.0), |v| v.to_bits().into(), bf16::ZERO);
+    agrees(uint8, |i| i as u8, u32::from, 0);
+}
+
+/// Draws a plan for [`SHAPE`] with [`config`].
+fn draw(op: *const miamix_op) -> *mut miamix_plan {
+    let shape = miamix_shape::from(BatchShape::new(SHAPE.0, SHAPE.2, SHAPE.3));
+    let mut plan = null_mut();
+    assert_eq!(unsafe { miamix_plan_draw(op, &raw const shape, 3, 500, &raw mut plan) }, Status::Ok);
+    plan
+}
+
+#[test]
+fn masks_and_maps_are_those_of_the_rust_api() {
+    let rust = MiaMix::new(config()).unwrap();
+    let rust_plan = rust.draw(BatchShape::new(SHAPE.0, SHAPE.2, SHAPE.3), 3, 500).unwrap();
+    let map_shape = (SHAPE.0, SHAPE.2, SHAPE.3);
+    let (mut expected, mut expected_weight) = (Array3::<f32>::zeros(map_shape), vec![0.0; SHAPE.0]);
+    rust.masks(&rust_plan, Some(expected.view_mut()), Some(&mut expected_weight)).unwrap();
+    let maps = Array3::from_shape_fn(map_shape, |(n, y, x)| ((n * 61 + y) * 47 + x) as i64);
+    let mut expected_maps = Array3::<i64>::zeros(map_shape);
+    rust.apply_maps(&rust_plan, maps.view(), maps.view(), expected_maps.view_mut()).unwrap();
+
+    for n_threads in [1, 2, 7] {
+        let op = create(n_threads);
+        let plan = draw(op);
+        let (mut masks, mut weight) = (Array3::<f32>::zeros(map_shape), Array1::<f32>::zeros(SHAPE.0));
+        let (mut maps, mut mixed) = (maps.clone(), Array3::<i64>::zeros(map_shape));
+        let mut described = [
+            Described::new(&mut masks, FLOAT32),
+            Described::new(&mut weight, FLOAT32),
+            Described::new(&mut maps, INT64),
+            Described::new(&mut mixed, INT64),
+        ];
+        let [mut t_masks, mut t_weight, t_maps, mut t_mixed] = described.each_mut().map(Described::tensor);
+        let status = unsafe { miamix_masks(op, plan, &raw mut t_masks, &raw mut t_weight, null_mut()) };
+        assert_eq!(status, Status::Ok, "{}", last_error());
+        let status = unsafe { miamix_apply_maps(op, plan, &raw const t_maps, null(), &raw mut t_mixed, null_mut()) };
+        assert_eq!(status, Status::Ok, "{}", last_error());
+        assert_eq!(masks, expected, "{n_threads} threads");
+        assert_eq!(weight.to_vec(), expected_weight, "{n_threads} threads");
+        assert_eq!(mixed, expected_maps, "{n_threads} threads");
+        unsafe { (miamix_plan_free(plan), miamix_op_free(op)) };
+    }
+}
+
+#[test]
+fn one_plan_serves_many_threads_each_with_its_own_message() {
+    let op = create(2);
+    let plan = draw(op);
+    let (op_address, plan_address) = (op as usize, plan as usize);
+    let mix = move |fails: bool| {
+        let (op, plan) = (op_address as *const miamix_op, plan_address as *const miamix_plan);
+        let mut images = images(false, |i| i as f32);
+        let mut mixed = Array4::<f32>::zeros(SHAPE);
+        let (mut images, mut out) = (Described::new(&mut images, FLOAT32), Described::new(&mut mixed, FLOAT32));
+        out.shape[1] -= i64::from(fails);
+        let (images, mut out) = (images.tensor(), out.tensor());
+        out.strides = null_mut();
+        let status = unsafe {
+            let none = null_mut();
+            miamix_apply(op, plan, &raw const images, null(), null(), 0, &raw mut out, none, none, none, null_mut())
+        };
+        (status, last_error(), mixed)
+    };
+    let threads: Vec<_> = (0..6).map(|i| std::thread::spawn(move || mix(i % 2 == 1))).collect();
+    let (_, _, expected) = mix(false);
+    for (i, thread) in threads.into_iter().enumerate() {
+        let (status, message, mixed) = thread.join().unwrap();
+        if i % 2 == 1 {
+            assert_eq!(status, Status::Shape);
+            assert_eq!(message, "mixed_images: expected shape [7, 3, 61, 47], got [7, 2, 61, 47]");
+        } else {
+            assert_eq!((status, message.as_str()), (Status::Ok, ""));
+            assert_eq!(mixed, expected);
+        }
+    }
+    unsafe { (miamix_plan_free(plan), miamix_op_free(op)) };
+}
+
+#[test]
+fn a_panic_is_a_status_even_where_its_payload_panics() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let with_text = boundary(|| panic!("a {}", "reason"));
+    let text = last_error();
+    let with_bomb = boundary(|| std::panic::panic_any(Bomb));
+    std::panic::set_hook(quiet);
+    assert_eq!((with_text, with_bomb), (Status::Internal, Status::Internal));
+    assert_eq!(text, "internal error, a bug of the library: a reason");
+    assert_eq!(last_error(), "internal error, a bug of the library: no message");
+    assert_eq!(boundary(|| Ok(())), Status::Ok);
+    assert_eq!(last_error(), "");
+}
+
+#[test]
+fn misaligned_pointers_are_errors() {
+    let config = miamix_config::from(Config::default());
+    let askew = (&raw const config).cast::<u8>().wrapping_add(4).cast_mut().cast::<miamix_config>();
+    let status = unsafe { miamix_config_init(askew, size_of::<miamix_config>()) };
+    assert_eq!(status, Status::InvalidArgument);
+    assert_eq!(last_error(), format!("config: must be aligned to 8 bytes, got {askew:p}"));
+}

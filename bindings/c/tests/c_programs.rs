@@ -1,0 +1,158 @@
+//! C and C++ programs meet the library as a user's do: compiled against `include/miamix.h`, linked to the built library.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
+
+/// What a static library leaves to its user.
+const STATIC_NEEDS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
+
+/// A folder with `libmiamix.so`, the name it is loaded by, and `libmiamix.a`. Cargo builds no cdylib for
+/// integration tests, so it is asked to.
+static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let profile = if cfg!(debug_assertions) { "test" } else { "release" };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--package", "miamix-c", "--profile", profile, "--message-format=json"]);
+    cargo.args(if cfg!(feature = "ort") {
+        &["--no-default-features", "--features=ort"][..]
+    } else {
+        &["--no-default-features"]
+    });
+    let built = run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let files: Vec<PathBuf> = String::from_utf8(built.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == "miamix")
+        .filter(|message| message["target"]["kind"].as_array().unwrap().contains(&"cdylib".into()))
+        .flat_map(|message| serde_json::from_value::<Vec<PathBuf>>(message["filenames"].clone()).unwrap())
+        .collect();
+    assert!(!files.is_empty(), "cargo built no library");
+    let folder = work("lib");
+    for file in files {
+        let name = file.file_name().unwrap().to_owned();
+        fs::copy(&file, folder.join(&name)).unwrap();
+        if name == "libmiamix.so" {
+            let soname = format!("libmiamix.so.{}", env!("CARGO_PKG_VERSION_MAJOR"));
+            fs::copy(&file, folder.join(soname)).unwrap();
+        }
+    }
+    folder
+});
+
+/// A folder for what tests make.
+fn work(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs a command that must succeed.
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    output
+}
+
+/// The compiler that a variable names, which may have arguments, or else the system's.
+fn compiler(variable: &str, default: &str) -> Command {
+    let value = env::var(variable).unwrap_or_default();
+    let mut words = value.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(default));
+    command.args(words);
+    command
+}
+
+/// A compiler for `standard`, if there is one: without a C++ compiler C++ is left out, and the test says so.
+fn compiler_for(standard: &str) -> Option<Command> {
+    let is_cpp = standard.starts_with("c++");
+    let (variable, default) = if is_cpp { ("CXX", "c++") } else { ("CC", "cc") };
+    if is_cpp && compiler(variable, default).arg("--version").output().is_err() {
+        eprintln!("SKIPPED: {standard}: no C++ compiler (set CXX)");
+        return None;
+    }
+    let mut command = compiler(variable, default);
+    command.args(WARNINGS).arg(format!("-std={standard}")).arg("-I").arg(root().join("include"));
+    // C sources are compiled as both.
+    command.args(["-x", if is_cpp { "c++" } else { "c" }]);
+    Some(command)
+}
+
+/// Compiles `source`, links it one way or the other, and runs it; what it prints.
+fn run_program(source: &Path, standard: &str, link_static: bool) -> Option<String> {
+    let library = &*LIBRARY;
+    let name = source.file_stem().and_then(OsStr::to_str).unwrap();
+    let program = work("programs").join(format!("{name}-{standard}-{}", if link_static { "static" } else { "shared" }));
+    let mut command = compiler_for(standard)?;
+    command.arg(format!("-DEXPECTED_VERSION=\"{}\"", env!("CARGO_PKG_VERSION")));
+    command.arg(source).args(["-x", "none", "-o"]).arg(&program);
+    if link_static {
+        command.arg(library.join("libmiamix.a")).args(STATIC_NEEDS);
+    } else {
+        command.arg("-L").arg(library).args(["-lmiamix", "-lm"]);
+        command.arg(format!("-Wl,-rpath,{}", library.display()));
+    }
+    run(&mut command);
+    Some(String::from_utf8(run(&mut Command::new(program)).stdout).unwrap())
+}
+
+#[test]
+fn the_header_is_clean_in_every_standard() {
+    let source = work("programs").join("header.c");
+    fs::write(&source, "#include \"miamix.h\"\nint header_is_not_empty(void);\n").unwrap();
+    for standard in ["c99", "c11", "c17", "c2x", "c++11", "c++14", "c++17", "c++20"] {
+        if let Some(mut command) = compiler_for(standard) {
+            run(command.arg("-fsyntax-only").arg(&source));
+        }
+    }
+}
+
+#[test]
+fn programs_of_every_kind_meet_the_library() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/abi.c");
+    for (standard, link_static) in
+        [("c99", false), ("c11", false), ("c17", false), ("c++17", false), ("c17", true), ("c++17", true)]
+    {
+        run_program(&source, standard, link_static);
+    }
+}
+
+#[test]
+fn the_example_runs() {
+    let printed = run_program(&root().join("examples/c/mix_batch.c"), "c99", false).unwrap();
+    let sums: Vec<f32> =
+        printed.lines().map(|row| row.split_whitespace().map(|n| n.parse::<f32>().unwrap()).sum()).collect();
+    // Two numbers of two digits each: they miss 1 by 0.01 at most.
+    assert!(sums.len() == 8 && sums.iter().all(|sum| (sum - 1.0).abs() < 0.0101), "{printed}");
+}
+
+#[test]
+fn the_library_exports_its_interface_alone() {
+    let library = LIBRARY.join("libmiamix.so");
+    let Ok(output) = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output() else {
+        eprintln!("SKIPPED: no nm to list the exports of {} with", library.display());
+        return;
+    };
+    let symbols = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<_> = symbols.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    let header = fs::read_to_string(root().join("include/miamix.h")).unwrap();
+    let strangers: Vec<_> =
+        names.iter().filter(|&&name| name != "RegisterCustomOps" && !header.contains(&format!("{name}("))).collect();
+    assert!(strangers.is_empty() && names.contains(&"miamix_apply"), "not in the header: {strangers:?}");
+}

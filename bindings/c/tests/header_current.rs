@@ -1,0 +1,100 @@
+//! `include/miamix.h` is what the sources say. `MIAMIX_BLESS=1 cargo test -p miamix-c` writes it.
+
+use std::fs;
+use std::path::Path;
+
+/// The chapters, in the order in which a reader wants them: each is a source file, its title and introduction
+/// the file's own comment, its types and functions by cbindgen.
+const CHAPTERS: [(&str, &[&str]); 6] = [
+    // Statuses are written once, in the core.
+    ("status.rs", &["../../../../src/error.rs"]),
+    ("config.rs", &[]),
+    ("op.rs", &[]),
+    ("plan.rs", &[]),
+    ("tensor.rs", &[]),
+    ("apply.rs", &[]),
+];
+
+const OPENING: &str = r#"
+#ifndef MIAMIX_H
+#define MIAMIX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Define MIAMIX_SHARED on Windows to link to the shared library. */
+#if defined(_WIN32) && defined(MIAMIX_SHARED)
+#define MIAMIX_API __declspec(dllimport)
+#else
+#define MIAMIX_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+"#;
+
+const CLOSING: &str = r#"
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MIAMIX_H */
+"#;
+
+#[test]
+fn header_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("../../include/miamix.h");
+    let new = header(root);
+    if std::env::var_os("MIAMIX_BLESS").is_some() {
+        fs::write(&path, &new).unwrap();
+    }
+    let old = fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    assert!(old == new, "include/miamix.h is stale: run MIAMIX_BLESS=1 cargo test -p miamix-c --test header_current");
+}
+
+fn header(root: &Path) -> String {
+    let sources = root.join("src/abi");
+    let mut concepts = front_matter(&sources.join("mod.rs"));
+    concepts.push(String::new());
+    concepts.push("Generated from bindings/c/src/abi by MIAMIX_BLESS=1 cargo test -p miamix-c; do not edit.".into());
+    concepts.push("SPDX-License-Identifier: Apache-2.0 OR MIT".into());
+    let mut header = comment(&concepts) + OPENING;
+    for (file, further) in CHAPTERS {
+        let mut introduction = front_matter(&sources.join(file));
+        introduction[0] = format!("---- {} ----", introduction[0]);
+        header += "\n";
+        header += &comment(&introduction);
+        header += "\n";
+        header += &declarations(root, further.iter().chain([&file]).map(|file| sources.join(file)));
+    }
+    header + CLOSING
+}
+
+/// The lines of a file's `//!` comment.
+fn front_matter(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned()).collect()
+}
+
+fn comment(lines: &[String]) -> String {
+    let lines: String = lines.iter().map(|line| format!(" * {line}").trim_end().to_owned() + "\n").collect();
+    format!("/*\n{lines} */\n")
+}
+
+/// What cbindgen makes of some files, without the C++ brackets that the header has once.
+fn declarations(root: &Path, files: impl Iterator<Item = std::path::PathBuf>) -> String {
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
+    let builder = files.fold(cbindgen::Builder::new().with_config(config), cbindgen::Builder::with_src);
+    let mut text = Vec::new();
+    builder.generate().unwrap().write(&mut text);
+    String::from_utf8(text)
+        .unwrap()
+        .replace("#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n\n", "")
+        .replace("\n#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n", "")
+        .trim()
+        .to_owned()
+        + "\n"
+}
