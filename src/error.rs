@@ -28,6 +28,22 @@ pub enum Status {
     Internal = 9,
 }
 
+impl Status {
+    /// Every status, in the order of its number.
+    pub const ALL: [Status; 10] = [
+        Status::Ok,
+        Status::InvalidArgument,
+        Status::Shape,
+        Status::Dtype,
+        Status::Plan,
+        Status::Unsupported,
+        Status::OutOfMemory,
+        Status::CudaUnavailable,
+        Status::Cuda,
+        Status::Internal,
+    ];
+}
+
 /// Why a call failed. Nothing has been written when one is returned.
 ///
 /// `Display` gives `name: rule, got value`.

@@ -190,11 +190,6 @@ impl MiaMix {
             }
         }
 
-        if let Some(partner_index) = partner_index {
-            for (index, sample) in partner_index.iter_mut().zip(plan.samples()) {
-                *index = sample.partner_index as i64;
-            }
-        }
         let labels =
             batch.labels.0.zip(label_out.as_mut()).filter(|_| n_classes > 0).map(|((source, _), out)| LabelRows {
                 source,
@@ -212,7 +207,11 @@ impl MiaMix {
             labels,
             label_weight: label_weight.map(Parts::of),
         };
-        job.run(executor)
+        job.run(executor)?;
+        for (index, sample) in partner_index.into_iter().flatten().zip(plan.samples()) {
+            *index = sample.partner_index as i64;
+        }
+        Ok(())
     }
 
     /// Mixes label maps (segmentation) under a plan: the primary's label where mask ≥ ½, else the partner's.
@@ -327,6 +326,14 @@ impl MiaMix {
         Ok(mixed)
     }
 
+    /// [`MiaMix::pass_through_on`] the operator's own threads.
+    ///
+    /// # Errors
+    /// As [`MiaMix::apply`].
+    pub fn pass_through(&self, batch: Batch<'_>, output: Output<'_>) -> Result<()> {
+        self.pass_through_on(&self.threads, batch, output)
+    }
+
     /// What evaluation wants, as dropout does: images as they are, labels one-hot without smoothing, weight 1,
     /// every sample its own partner.
     ///
@@ -377,6 +384,13 @@ fn check_labels(labels: &Labels<'_>, n_samples: usize, out: Option<&ArrayViewMut
         (Some(_), _) if n != n_samples => return Err(Error::shape("labels", format!("[{n_samples}]"), &[n])),
         (Some(_), None) if k > 0 => {
             return Err(Error::invalid("mixed_labels", "must be given where labels are", "none"));
+        }
+        (None, Some(out)) if !out.is_empty() => {
+            return Err(Error::invalid(
+                "mixed_labels",
+                "must be left out without labels",
+                format!("{:?}", out.shape()),
+            ));
         }
         (_, Some(out)) if out.dim() != (n_samples, k) => {
             return Err(Error::shape("mixed_labels", format!("{:?}", [n_samples, k]), out.shape()));

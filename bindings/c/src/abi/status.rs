@@ -61,7 +61,7 @@ pub(super) fn remember(message: Option<String>) {
 }
 
 /// Every status at its number.
-const STATUSES: [(Status, &CStr); 10] = [
+const STATUSES: [(Status, &CStr); Status::ALL.len()] = [
     (Status::Ok, c"ok"),
     (Status::InvalidArgument, c"invalid argument"),
     (Status::Shape, c"shape"),

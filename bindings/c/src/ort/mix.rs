@@ -83,7 +83,7 @@ impl Operator for Mix {
         };
         shapes.set_output(MIXED_IMAGES, element, &mixed)?;
         shapes.set_output(MIXED_LABELS, Element::Float, &[n_samples.clone(), n_classes])?;
-        shapes.set_output(LABEL_WEIGHT, Element::Float, &[n_samples.clone()])?;
+        shapes.set_output(LABEL_WEIGHT, Element::Float, std::slice::from_ref(&n_samples))?;
         shapes.set_output(PARTNER_INDEX, Element::Int64, &[n_samples])
     }
 

@@ -1,0 +1,73 @@
+//! Long work: on several threads, with a progress bar, ended by Ctrl-C.
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use miamix::{Executor, Threads};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C, or a request to terminate.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// From now on Ctrl-C only makes [`check_interrupt`] fail, so that temporary files are removed on the way out.
+pub fn watch_interrupts() -> Result<()> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Relaxed)).context("cannot listen for Ctrl-C")
+}
+
+/// Fails once Ctrl-C was pressed.
+pub fn check_interrupt() -> Result<()> {
+    if INTERRUPTED.load(Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Computes `item(0)` … `item(n − 1)` under a progress bar.
+///
+/// # Errors
+/// The first of the items' errors by index; later items are then not begun. [`Interrupted`].
+pub fn for_all<T: Send + Sync>(
+    threads: &Threads,
+    verb: &'static str,
+    n: usize,
+    item: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let progress = bar(verb, n as u64);
+    let failed = AtomicBool::new(false);
+    let slots: Vec<OnceLock<Result<T>>> = (0..n).map(|_| OnceLock::new()).collect();
+    threads.run(n, &|i| {
+        if failed.load(Relaxed) {
+            return;
+        }
+        let result = check_interrupt().and_then(|()| item(i));
+        failed.fetch_or(result.is_err(), Relaxed);
+        // Each index comes once, so the slot is empty.
+        let _ = slots[i].set(result);
+        progress.inc(1);
+    })?;
+    progress.finish_and_clear();
+    // Slots after a failure may be empty, those before it are not.
+    slots.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
+/// A progress bar on standard error, if that is a terminal.
+pub fn bar(verb: &'static str, n: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:>10} {bar:32} {pos}/{len} {eta}").expect("a valid template");
+    ProgressBar::new(n).with_style(style).with_message(verb)
+}
+
+/// How many threads work.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ThreadArgs {
+    /// Threads; 0: one for each core. The number changes no result
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+}
