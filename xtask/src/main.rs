@@ -1,1 +1,63 @@
-fn main() {}
+//! What the project does to itself. `cargo xtask` is the alias.
+
+mod bench;
+mod command;
+mod demo;
+mod mutants;
+mod partial;
+mod photos;
+mod python;
+mod test;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What the project does to itself", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Mixes photographs with the operator inside ONNX Runtime, and leaves a contact sheet.
+    Demo(demo::Options),
+    /// Runs the tests.
+    Test(test::Options),
+    /// Puts small faults into the core, one at a time, and expects the tests to notice each.
+    Mutants(mutants::Options),
+    /// Measures this machine and writes docs/bench/cpu.md.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(_) if command::interrupted() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("{} {error:#}", console::style("error:").red().bold().for_stderr());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything passed.
+fn run() -> Result<bool> {
+    let arguments = Arguments::parse();
+    command::handle_interrupts()?;
+    let workspace = Workspace::find()?;
+    match arguments.task {
+        Task::Demo(options) => demo::run(&workspace, &options).map(|()| true),
+        Task::Test(options) => test::run(&workspace, &options),
+        Task::Mutants(options) => mutants::run(&workspace, &options),
+        Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
+    }
+}

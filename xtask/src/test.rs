@@ -1,0 +1,239 @@
+//! Every test, one step after the other.
+
+use crate::command::{self, heading, seconds};
+use crate::mutants;
+use crate::python::{Python, Venv};
+use crate::workspace::Workspace;
+use crate::{demo, partial};
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use console::style;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub struct Options {
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, the program, the demonstration, the pages.
+    #[arg(value_enum, default_value_t = Scope::All)]
+    scope: Scope,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Scope {
+    Core,
+    All,
+}
+
+/// The hosts of the operator, oldest first: the end of the requirements file's name, and the minor versions of
+/// Python 3 for which there are wheels.
+const HOSTS: [(&str, RangeInclusive<u32>); 4] =
+    [("1.17.3", 10..=12), ("1.19.2", 10..=12), ("1.23.2", 10..=13), ("newest", 11..=u32::MAX)];
+
+/// How a step ended.
+enum Outcome {
+    Passed,
+    Failed(String),
+    Skipped(String),
+}
+
+/// A step could not run, and that is no fault of the project.
+#[derive(Debug)]
+struct Skip(String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+type Step<'a> = (String, Box<dyn Fn() -> Result<()> + 'a>);
+
+fn step<'a>(name: impl Into<String>, run: impl Fn() -> Result<()> + 'a) -> Step<'a> {
+    (name.into(), Box::new(run))
+}
+
+fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
+    let cargo = |arguments: &'static [&'static str]| move || command::run(workspace.cargo().args(arguments));
+    let mut steps = vec![
+        step("Rust: format", cargo(&["fmt", "--all", "--check"])),
+        step("Rust: lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])),
+        // Everything but the examples in the documentation, which Cargo runs apart; the C tests are among them.
+        step(
+            "Rust and C: tests",
+            cargo(&["test", "--workspace", "--locked", "--lib", "--bins", "--tests", "--examples"]),
+        ),
+        step("Rust: examples in the documentation", cargo(&["test", "--workspace", "--locked", "--doc"])),
+        step("Reference: tests and golden vectors", || reference(workspace)),
+        step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
+    ];
+    if scope == Scope::Core {
+        return steps;
+    }
+    steps.push(step("Release build", || command::run(&mut workspace.release_build())));
+    for (host, pythons) in HOSTS {
+        steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, &pythons)));
+    }
+    steps.extend([
+        step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("Program: models, masks, mixing", || program(workspace)),
+        step("Demonstration", || demo::run(workspace, &demo::Options::default())),
+        step("Rust: documentation", || {
+            let mut doc = workspace.cargo();
+            doc.args(["doc", "--workspace", "--lib", "--no-deps", "--locked"]);
+            command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+        }),
+    ]);
+    steps
+}
+
+/// Whether everything passed.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let start = Instant::now();
+    let mut results = Vec::new();
+    for (name, step) in steps(workspace, options.scope) {
+        heading(&name);
+        let start = Instant::now();
+        let outcome = match step() {
+            _ if command::interrupted() => bail!("interrupted"),
+            Ok(()) => Outcome::Passed,
+            Err(error) => match error.downcast::<Skip>() {
+                Ok(Skip(reason)) => Outcome::Skipped(reason),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            },
+        };
+        println!("{} ({})", describe(&outcome), seconds(start.elapsed()));
+        results.push((name, outcome, start.elapsed()));
+    }
+    print!("{}", table(&results, start.elapsed()));
+    Ok(results.iter().all(|(_, outcome, _)| !matches!(outcome, Outcome::Failed(_))))
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Passed => style("passed").green().to_string(),
+        Outcome::Failed(reason) => format!("{}: {reason}", style("failed").red().bold()),
+        Outcome::Skipped(reason) => format!("{}: {reason}", style("skipped").yellow()),
+    }
+}
+
+/// A line a step, then the totals.
+fn table(results: &[(String, Outcome, Duration)], total: Duration) -> String {
+    let width = results.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+    let mut text = String::from("\n");
+    for (name, outcome, time) in results {
+        text += &format!("{name:width$}  {:>12}  {}\n", seconds(*time), describe(outcome));
+    }
+    let count = |is: fn(&Outcome) -> bool| results.iter().filter(|(_, outcome, _)| is(outcome)).count();
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+    text += &format!("{:width$}  {:>12}\n\n", "", seconds(total));
+    text += &format!(
+        "{} passed, {} failed",
+        count(|outcome| matches!(outcome, Outcome::Passed)),
+        count(|outcome| matches!(outcome, Outcome::Failed(_)))
+    );
+    if skipped > 0 {
+        text += &format!(", {skipped} skipped");
+    }
+    text + "\n"
+}
+
+fn reference(workspace: &Workspace) -> Result<()> {
+    let requirements = workspace.existing("xtask/reference-requirements.txt")?;
+    let folder = workspace.existing("tests/reference")?;
+    let venv = Venv::of(workspace, "reference", &requirements, &Python::find()?)?;
+    command::run(venv.python().current_dir(&folder).args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]))?;
+    command::run(venv.python().current_dir(&folder).args(["make_vectors.py", "--check"]))
+}
+
+fn host_venv(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<Venv> {
+    let requirements = workspace.existing(&format!("tests/onnxruntime/requirements-{host}.txt"))?;
+    // No Python at all is an error; none that this host knows is a reason to go on.
+    Python::find()?;
+    let python = Python::find_among(pythons.clone()).map_err(|error| Skip(format!("{error:#}")))?;
+    Venv::of(workspace, &format!("onnxruntime-{host}"), &requirements, &python)
+}
+
+fn built_library(workspace: &Workspace) -> Result<PathBuf> {
+    let library = workspace.library();
+    if !library.is_file() {
+        bail!("the release build left no {}", library.display());
+    }
+    Ok(library)
+}
+
+fn host_tests(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<()> {
+    let library = built_library(workspace)?;
+    let venv = host_venv(workspace, host, pythons)?;
+    let mut pytest = venv.python();
+    pytest.current_dir(&workspace.root).env("MIAMIX_LIBRARY", library);
+    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/onnxruntime"]))
+}
+
+/// The Rust tests that load ONNX Runtime, with the newest library that there is a Python for.
+fn rust_host_tests(workspace: &Workspace) -> Result<()> {
+    workspace.existing("bindings/c/tests")?;
+    let mut venvs = HOSTS.iter().rev().map(|(host, pythons)| host_venv(workspace, host, pythons));
+    let venv = venvs.find(|venv| !venv.as_ref().is_err_and(|error| error.is::<Skip>()));
+    let venv = venv.context("no Python serves any ONNX Runtime")??;
+    let runtime = runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?;
+    let mut test = workspace.cargo();
+    test.env("ORT_DYLIB_PATH", runtime).env("MIAMIX_REQUIRE_ORT", "1");
+    command::run(test.args(["test", "--locked", "-p", "miamix-c", "-p", "miamix-cli"]))
+}
+
+/// ONNX Runtime's own library in a wheel.
+fn runtime_library(capi: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(capi).with_context(|| format!("cannot read {}", capi.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let wanted = ["libonnxruntime.so.", "libonnxruntime.", "onnxruntime.dll"];
+        if wanted.iter().any(|start| name.starts_with(start)) {
+            return Ok(path.clone());
+        }
+    }
+    bail!("{} holds no ONNX Runtime library", capi.display())
+}
+
+/// The program from outside: every preset becomes a model, masks and photographs become pictures.
+fn program(workspace: &Workspace) -> Result<()> {
+    built_library(workspace)?;
+    let out = partial::Partial::of(&workspace.target.join("program"))?;
+    let run = |arguments: &[&str], out_name: &str| -> Result<()> {
+        let path = out.path().join(out_name);
+        command::run(Command::new(workspace.program()).args(arguments).arg("--out").arg(&path))?;
+        if !path.exists() {
+            bail!("miamix {} left no {out_name}", arguments.join(" "));
+        }
+        Ok(())
+    };
+    for preset in ["cifar10", "tiny-imagenet", "imagenet"] {
+        for dtype in ["f32", "f16", "bf16", "u8"] {
+            let arguments = ["model", "--preset", preset, "--dtype", dtype, "--num-classes", "10", "--masks"];
+            run(&arguments, &format!("{preset}-{dtype}.onnx"))?;
+        }
+    }
+    run(&["masks"], "masks.png")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_ends_with_the_totals() {
+        let second = Duration::from_secs(1);
+        let step = |name: &str, outcome| (name.to_owned(), outcome, second);
+        let mut results = vec![step("one", Outcome::Passed), step("other", Outcome::Failed("it broke".into()))];
+        let text = table(&results, second);
+        assert!(text.ends_with("\n1 passed, 1 failed\n"), "{text}");
+        assert!(text.contains("it broke"), "{text}");
+        results.push(step("third", Outcome::Skipped("no host".into())));
+        assert!(table(&results, second).ends_with("\n1 passed, 1 failed, 1 skipped\n"));
+    }
+}
