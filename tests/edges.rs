@@ -24,7 +24,7 @@ fn a_cell_given_twice_is_an_error() {
     assert!(plan(4, grid(json!([0, 1]))).is_ok());
     assert_eq!(
         plan(4, grid(json!([1, 1]))).unwrap_err().to_string(),
-        "samples[0].layers[0].cells: must ascend, each cell once, got [1, 1]"
+        "plan: samples[0].layers[0].cells: must ascend, each cell once, got [1, 1]"
     );
 }
 
