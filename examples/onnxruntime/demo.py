@@ -42,7 +42,7 @@ def contact_sheet(rows, thumb_px=132, gap_px=6, caption_px=20):
     height, n_pictures = thumb_px + caption_px + gap_px, len(rows[0][0])
     width = n_pictures * (thumb_px + gap_px) + 3 * gap_px
     n_lines = -(-len(rows) // 2)
-    sheet = Image.new("RGB", (min(len(rows), 2) * width, n_lines * height + gap_px + caption_px), "white")
+    sheet = Image.new("RGB", (min(len(rows), 2) * width, n_lines * height + gap_px + caption_px), "gainsboro")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for i, (pictures, caption) in enumerate(rows):
         left, top = 2 * gap_px + i // n_lines * width, caption_px + gap_px + i % n_lines * height
@@ -53,7 +53,7 @@ def contact_sheet(rows, thumb_px=132, gap_px=6, caption_px=20):
     for column in range(min(len(rows), 2)):
         for j, title in enumerate(("primary", "partner", "mask", "mixed")):
             left = 2 * gap_px + column * width + j * (thumb_px + gap_px)
-            draw.text((left, gap_px), title, fill="gray", font=font)
+            draw.text((left, gap_px), title, fill="dimgray", font=font)
     return sheet
 
 
@@ -103,8 +103,9 @@ def main():
     print(f"{'sample':>6}  {'partner':>7}  {'label_weight':>12}  {'mean of mask':>12}  mixed label")
     rows, report = [], []
     for i, (weight, partner) in enumerate(zip(weights, partners)):
-        shares = {names[k]: float(mixed_labels[i, k]) for k in np.flatnonzero(mixed_labels[i])}
-        label = " + ".join(f"{share:.3f} {name}" for name, share in sorted(shares.items(), key=lambda s: -s[1]))
+        own_first = dict.fromkeys((labels[i], *np.flatnonzero(mixed_labels[i])))
+        shares = {names[k]: float(mixed_labels[i, k]) for k in own_first}
+        label = " + ".join(f"{share:.3f} {name}" for name, share in shares.items())
         mean = masks[i].mean(dtype=np.float64)
         print(f"{i:6}  {partner:7}  {weight:12.7f}  {mean:12.7f}  {label}")
         # What the operator promises.

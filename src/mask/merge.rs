@@ -109,6 +109,8 @@ mod tests {
         assert_eq!(mean_weight(tie, pixels), libm::ldexpf(1.0, -24));
         assert_eq!(mean_weight(tie * 1000 + 1, pixels * 1000), libm::ldexpf(1.0 + f32::EPSILON, -24));
         assert_eq!(mean_weight(tie * 1000 - 1, pixels * 1000), libm::ldexpf(1.0, -24));
+        // One part in 2⁵⁴ above a tie, at a size that images have: only the remainder shows it.
+        assert_eq!(mean_weight(635_622_801, 32_749 * 32_719), libm::ldexpf(9_952_251.0, -48));
     }
 
     #[derive(serde::Deserialize)]
