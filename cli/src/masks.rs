@@ -19,7 +19,7 @@ use std::path::PathBuf;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The PNG to write
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = parse_png)]
     out: PathBuf,
     /// Height and width of a mask, pixels
     #[arg(long, value_name = "PX", default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -35,6 +35,15 @@ const EXAMPLES: &str = "\
 Examples:
   miamix masks --out masks.png
   miamix masks --out small.png --size 32 --seed 5";
+
+/// Reads the path of a PNG.
+fn parse_png(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("png") => Ok(path),
+        _ => Err("must end in .png".into()),
+    }
+}
 
 /// Shares given to the partner.
 const GIVEN: [f32; 4] = [0.1, 0.25, 0.5, 0.75];

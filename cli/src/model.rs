@@ -5,7 +5,7 @@ use crate::params::{ConfigArgs, parse_seed};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use miamix::Dtype;
-use miamix_onnx_model::{DOMAIN, DOMAIN_VERSION, LabelKind, Layout, ModelSpec, model};
+use miamix_onnx_model::{DOMAIN, DOMAIN_VERSION, LabelKind, Layout, MAX_CLASSES, ModelSpec, model};
 use std::path::PathBuf;
 
 /// Write an ONNX file with the operator.
@@ -31,7 +31,12 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Axes::Nchw)]
     layout: Axes,
     /// Labels are class ids of so many classes; 0: only pixels are mixed
-    #[arg(long, value_name = "K", required_unless_present_any = ["preset", "soft_labels"])]
+    #[arg(
+        long,
+        value_name = "K",
+        required_unless_present_any = ["preset", "soft_labels"],
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_CLASSES))
+    )]
     num_classes: Option<u32>,
     /// Labels are rows [N, K] of numbers instead of class ids
     #[arg(long)]

@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use miamix::{Config, CutmixBox, GaussianSigma, LabelWeight, LambdaReading, Merge, Method, MethodWeights, Pairing};
-use std::path::PathBuf;
+use miamix::{
+    Config, CutmixBox, Error, GaussianSigma, LabelWeight, LambdaReading, Merge, Method, MethodWeights, Pairing,
+};
+use std::path::{Path, PathBuf};
 
 const HEADING: &str = "Parameters of the operator";
 
@@ -91,19 +93,12 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The parameters, checked.
+    /// The parameters, checked once, when the flags have overridden those of the file.
     ///
     /// # Errors
     /// [`miamix::Error`] for a file that is no configuration, and for the first parameter outside its range.
     pub fn read(&self) -> Result<Config> {
-        let mut config = match &self.config {
-            None => Config::default(),
-            Some(path) => {
-                let name = path.display().to_string();
-                let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot read"))?;
-                Config::from_json(&text).context(name)?
-            }
-        };
+        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), read_file)?;
         macro_rules! set {
             ($($name:ident),+) => { $(if let Some(value) = self.$name { config.$name = value; })+ };
         }
@@ -120,9 +115,27 @@ impl ConfigArgs {
         if let Some(&[lo, hi]) = self.smooth_range_px.as_deref() {
             config.smooth_range_px = [lo, hi];
         }
-        config.validate()?;
-        Ok(config)
+        match (config.validate(), &self.config) {
+            (Ok(()), _) => Ok(config),
+            (Err(error), None) => Err(error.into()),
+            // The parameter may be the file's, or clash with one of the file's.
+            (Err(error), Some(path)) => Err(error).context(path.display().to_string()),
+        }
     }
+}
+
+/// The parameters of a file, not yet checked: a flag may put right what is wrong in it.
+fn read_file(path: &Path) -> Result<Config> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot read"))?;
+    let invalid = |at: String, message: String| Error::Json { what: "config", at, message };
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    let config = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let at = error.path().to_string();
+        invalid(if at == "." { "text".into() } else { at }, error.inner().to_string())
+    });
+    let ended = |config| reader.end().map(|()| config).map_err(|error| invalid("text".into(), error.to_string()));
+    config.and_then(ended).context(name)
 }
 
 /// Adds the library's defaults to the help of the parameters' flags.
@@ -156,16 +169,19 @@ pub fn with_defaults(command: clap::Command) -> clap::Command {
 
 /// Reads `cutmix,fmix` or `mixup=2,cutmix`.
 fn parse_methods(text: &str) -> Result<MethodWeights, String> {
-    let mut weights = [0.0; 6];
+    let mut weights = [None; 6];
     for item in text.split(',') {
         let (name, weight) = item.trim().split_once('=').unwrap_or((item.trim(), "1"));
         let method = Method::ALL
             .into_iter()
             .find(|method| method.name() == name)
             .ok_or_else(|| format!("no method {name:?}; there are {}", Method::ALL.map(Method::name).join(", ")))?;
-        weights[method as usize] = weight.parse().map_err(|_| format!("{name}: no number: {weight:?}"))?;
+        let weight: f32 = weight.parse().map_err(|_| format!("{name}: no number: {weight:?}"))?;
+        if weights[method as usize].replace(weight).is_some() {
+            return Err(format!("{name}: named twice"));
+        }
     }
-    Ok(weights.into())
+    Ok(weights.map(Option::unwrap_or_default).into())
 }
 
 /// Reads a seed: 64 bits, written with or without a sign.
@@ -220,6 +236,34 @@ mod tests {
     }
 
     #[test]
+    fn flags_override_the_file_before_anything_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mix.json");
+        let name = path.to_str().unwrap();
+        let with = |text: &str, flags: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            read(&[&["--config", name], flags].concat()).map_err(|error| format!("{error:#}"))
+        };
+        // By itself the file is wrong: its k_min is above the default k_max.
+        let expected = Config { k_min: 3, k_max: 4, ..Config::default() };
+        assert_eq!(with(r#"{"k_min": 3}"#, &["--k-max", "4"]), Ok(expected));
+        let expected = Config { alpha: 0.1, ..Config::default() };
+        assert_eq!(with(r#"{"alpha": -1}"#, &["--alpha", "0.1"]), Ok(expected));
+        for (text, message) in [
+            (r#"{"alpha": -1}"#, "alpha: must be finite and greater than 0, got -1"),
+            (r#"{"alhpa": 1}"#, "config: alhpa: unknown field `alhpa`"),
+            (r#"{"grid_range": [1, "x"]}"#, "config: grid_range[1]: invalid type: string \"x\""),
+            (r#"{"alpha": 1} 2"#, "config: text: trailing characters"),
+            ("", "config: text: EOF while parsing"),
+        ] {
+            let error = with(text, &[]).unwrap_err();
+            assert!(error.starts_with(&format!("{name}: {message}")), "{error}");
+            // What the library says of the same text.
+            assert_eq!(error, format!("{name}: {}", Config::from_json(text).unwrap_err()));
+        }
+    }
+
+    #[test]
     fn every_parameter_has_a_flag() {
         let command = ConfigArgs::augment_args(clap::Command::new("test"));
         let flags: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
@@ -244,5 +288,6 @@ mod tests {
             "no method \"snapmix\"; there are mixup, cutmix, fmix, gridmix, agmix, gmix"
         );
         assert_eq!(parse_methods("fmix=two").unwrap_err(), "fmix: no number: \"two\"");
+        assert_eq!(parse_methods("fmix,cutmix=2,fmix=0").unwrap_err(), "fmix: named twice");
     }
 }

@@ -1,8 +1,8 @@
 //! Photographs: where they are, what class they have, their pixels.
 
-use anyhow::{Context, Result, bail};
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops::FilterType};
-use std::collections::HashMap;
+use anyhow::{Context, Result, anyhow, bail};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, RgbImage, imageops::FilterType};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,8 @@ impl Photos {
             let name = path.display();
             if std::fs::metadata(path).with_context(|| format!("{name}: cannot read"))?.is_dir() {
                 let before = found.photos.len();
-                found.add_folder(path)?;
+                // A folder may be named twice; within one, links may lead back to where they lie.
+                found.add_folder(path, &mut HashSet::new())?;
                 if found.photos.len() == before {
                     bail!("{name}: holds no photographs ({})", ENDINGS.join(", "));
                 }
@@ -53,8 +54,12 @@ impl Photos {
         Ok(found)
     }
 
-    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+    /// Adds what is in a folder, unless it is one of those `visited`, by another name perhaps.
+    fn add_folder(&mut self, folder: &Path, visited: &mut HashSet<PathBuf>) -> Result<()> {
         let cannot_read = || format!("{}: cannot read", folder.display());
+        if !visited.insert(folder.canonicalize().with_context(cannot_read)?) {
+            return Ok(());
+        }
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
             entries.push(entry.with_context(cannot_read)?.path());
@@ -62,7 +67,7 @@ impl Photos {
         entries.sort();
         for path in entries {
             if path.is_dir() {
-                self.add_folder(&path)?;
+                self.add_folder(&path, visited)?;
             } else if path.extension().is_some_and(is_photo) {
                 let class = self.folder_class(folder);
                 self.photos.push(Photo { path, class });
@@ -100,13 +105,12 @@ fn is_photo(extension: &OsStr) -> bool {
 /// The middle square of a photograph, `size` pixels a side, turned as its camera was held.
 pub fn load(path: &Path, size: u32) -> Result<RgbImage> {
     let name = path.display();
+    // The decoder's errors say their causes themselves.
+    let cannot_decode = |error: ImageError| anyhow!("{name}: cannot decode: {error}");
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let mut decoder = reader
-        .with_context(|| format!("{name}: cannot read"))?
-        .into_decoder()
-        .with_context(|| format!("{name}: cannot decode"))?;
-    let orientation = decoder.orientation().with_context(|| format!("{name}: cannot decode"))?;
-    let mut image = DynamicImage::from_decoder(decoder).with_context(|| format!("{name}: cannot decode"))?;
+    let mut decoder = reader.with_context(|| format!("{name}: cannot read"))?.into_decoder().map_err(cannot_decode)?;
+    let orientation = decoder.orientation().map_err(cannot_decode)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(cannot_decode)?;
     image.apply_orientation(orientation);
     let side = image.width().min(image.height());
     let (x, y) = ((image.width() - side) / 2, (image.height() - side) / 2);
@@ -127,6 +131,23 @@ mod tests {
         assert_eq!(choose(3, 3), [0, 1, 2]);
         assert_eq!(choose(10, 3), [0, 3, 6]);
         assert_eq!(choose(2, 5), [0, 1, 0, 1, 0]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_is_visited_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = dir.path().join("set");
+        std::fs::create_dir_all(set.join("cat")).unwrap();
+        std::fs::write(set.join("cat/1.png"), "").unwrap();
+        for (original, link) in [(".", "cat/up"), ("cat", "dog"), ("..", "cat/cat")] {
+            std::os::unix::fs::symlink(set.join(original), set.join(link)).unwrap();
+        }
+        let found = Photos::find(std::slice::from_ref(&set)).unwrap();
+        assert_eq!(found.photos, [Photo { path: set.join("cat/1.png"), class: 0 }]);
+        assert_eq!(found.classes, ["cat"]);
+        // Whoever names a folder twice wants it twice.
+        assert_eq!(Photos::find(&[set.clone(), set]).unwrap().photos.len(), 2);
     }
 
     #[test]

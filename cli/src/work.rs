@@ -33,7 +33,8 @@ pub fn check_interrupt() -> Result<()> {
 /// Computes `item(0)` … `item(n − 1)` under a progress bar.
 ///
 /// # Errors
-/// The first of the items' errors by index; later items are then not begun. [`Interrupted`].
+/// [`Interrupted`], or the first by index of the errors that came up: after one no other item is begun, but those
+/// that were go on, and more than one may fail.
 pub fn for_all<T: Send + Sync>(
     threads: &Threads,
     verb: &'static str,
@@ -54,7 +55,7 @@ pub fn for_all<T: Send + Sync>(
         progress.inc(1);
     })?;
     progress.finish_and_clear();
-    // Slots after a failure may be empty, those before it are not.
+    // Empty slots are of items that were not begun: with several threads they may lie before the failure, too.
     slots.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 

@@ -11,7 +11,7 @@
 
 pub mod proto;
 
-use miamix::{Config, Dtype};
+use miamix::{Config, Dtype, Error};
 use prost::Message;
 use proto::*;
 
@@ -23,6 +23,9 @@ pub const DOMAIN_VERSION: i64 = 1;
 pub const IR_VERSION: i64 = 8;
 /// Version of ONNX's own operators.
 pub const OPSET: i64 = 17;
+
+/// Most classes: the operator reads no larger number.
+pub const MAX_CLASSES: u32 = i32::MAX as u32;
 
 /// Order of the axes of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +118,9 @@ pub fn model(spec: &ModelSpec) -> miamix::Result<Vec<u8>> {
 /// As [`model`].
 pub fn message(spec: &ModelSpec) -> miamix::Result<ModelProto> {
     spec.config.validate()?;
+    if let Some(k) = num_classes(spec.labels).filter(|&k| k > MAX_CLASSES) {
+        return Err(Error::invalid("num_classes", format!("must be at most {MAX_CLASSES}"), k));
+    }
     Ok(ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some("miamix".into()),
@@ -176,16 +182,11 @@ fn graph(spec: &ModelSpec) -> GraphProto {
         value("partner_index", DataType::Int64, &[&batch], "The sample of the batch that was mixed in."),
     ];
     let common = attributes(spec);
-    let num_classes = match spec.labels {
-        LabelKind::Ids { num_classes } => Some(num_classes),
-        // Rows bring their own K, which is checked where one is given.
-        LabelKind::Soft { num_classes } => num_classes,
-    };
     let mut nodes = vec![node(
         "MiAMix",
         &["images", "partner_images", "labels", "seed", "first_sample", "training_mode"],
         &["mixed_images", "mixed_labels", "label_weight", "partner_index"],
-        common.iter().cloned().chain(num_classes.map(|n| int("num_classes", n.into()))).collect(),
+        common.iter().cloned().chain(num_classes(spec.labels).map(|n| int("num_classes", n.into()))).collect(),
     )];
     if spec.masks {
         outputs.push(value(
@@ -197,6 +198,15 @@ fn graph(spec: &ModelSpec) -> GraphProto {
         nodes.push(node("MiAMixMasks", &["images", "seed", "first_sample"], &["masks"], common));
     }
     GraphProto { node: nodes, name: Some("miamix".into()), initializer: initializers, input: inputs, output: outputs }
+}
+
+/// K, as the attribute has it.
+fn num_classes(labels: LabelKind) -> Option<u32> {
+    match labels {
+        LabelKind::Ids { num_classes } => Some(num_classes),
+        // Rows bring their own K, which is checked where one is given.
+        LabelKind::Soft { num_classes } => num_classes,
+    }
 }
 
 /// The attributes that both operators have, every one written out.
@@ -453,5 +463,12 @@ mod tests {
     fn a_bad_parameter_is_an_error() {
         let spec = ModelSpec { config: Config { alpha: 0.0, ..Default::default() }, ..Default::default() };
         assert_eq!(model(&spec).unwrap_err().to_string(), "alpha: must be finite and greater than 0, got 0");
+        let too_many = MAX_CLASSES + 1;
+        for labels in [LabelKind::Ids { num_classes: too_many }, LabelKind::Soft { num_classes: Some(too_many) }] {
+            let error = model(&ModelSpec { labels, ..Default::default() }).unwrap_err();
+            assert_eq!(error.to_string(), "num_classes: must be at most 2147483647, got 2147483648");
+        }
+        let labels = LabelKind::Ids { num_classes: MAX_CLASSES };
+        assert!(model(&ModelSpec { labels, ..Default::default() }).is_ok());
     }
 }

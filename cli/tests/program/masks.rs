@@ -30,8 +30,15 @@ fn the_gallery_shows_both_images_and_follows_its_seed() {
 #[test]
 fn errors_name_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let name = dir.path().display().to_string();
-    assert_eq!(failure(dir.path(), &["masks", "--out", &name]), (1, format!("error: {name}: is a folder\n")));
+    fs::create_dir(dir.path().join("folder.png")).unwrap();
+    let args = ["masks", "--out", "folder.png"];
+    assert_eq!(failure(dir.path(), &args), (1, "error: folder.png: is a folder\n".into()));
+    for name in ["masks", "masks.jpg", ".png"] {
+        let (status, message) = failure(dir.path(), &["masks", "--out", name]);
+        let expected = format!("error: invalid value '{name}' for '--out <FILE>': must end in .png");
+        assert!(message.starts_with(&expected), "{message}");
+        assert_eq!(status, 2);
+    }
     fs::write(dir.path().join("file"), "").unwrap();
     let (status, message) = failure(dir.path(), &["masks", "--out", "file/masks.png"]);
     assert!(message.starts_with("error: file/masks.png: cannot write beside it: "), "{message}");

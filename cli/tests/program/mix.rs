@@ -182,6 +182,7 @@ fn errors_name_file_and_cause_and_leave_nothing() {
     fs::write(dir.path().join("broken.jpg"), "this is text").unwrap();
     fs::create_dir(dir.path().join("empty")).unwrap();
     fs::write(dir.path().join("bad.json"), r#"{"alhpa": 1}"#).unwrap();
+    fs::write(dir.path().join("beyond.json"), r#"{"k_max": 9}"#).unwrap();
     for (args, status, message) in [
         (&["gone.png"][..], 1, "error: gone.png: cannot read: No such file"),
         (&["broken.jpg"], 1, "error: broken.jpg: cannot decode: "),
@@ -189,6 +190,12 @@ fn errors_name_file_and_cause_and_leave_nothing() {
         (&["empty"], 1, "error: empty: holds no photographs (png, jpg, jpeg, webp)\n"),
         (&["hat.png", "--alpha", "-1"], 2, "error: alpha: must be finite and greater than 0, got -1\n"),
         (&["hat.png", "--config", "bad.json"], 2, "error: bad.json: config: alhpa: unknown field `alhpa`"),
+        (&["hat.png", "--config", "beyond.json"], 2, "error: beyond.json: k_max: must be at most 8, got 9\n"),
+        (
+            &["hat.png", "--methods", "fmix,fmix"],
+            2,
+            "error: invalid value 'fmix,fmix' for '--methods <LIST>': fmix: named twice",
+        ),
         (&["hat.png", "--config", "gone.json"], 1, "error: gone.json: cannot read: No such file"),
         (&["hat.png", "--merge", "max"], 2, "error: invalid value 'max' for '--merge <NAME>'"),
         (&["hat.png", "--size", "0"], 2, "error: invalid value '0' for '--size <PX>'"),
@@ -200,6 +207,23 @@ fn errors_name_file_and_cause_and_leave_nothing() {
         assert!(got.starts_with(message), "{args:?}: {got}");
         assert_eq!(got_status, status, "{args:?}: {got}");
         assert_eq!(names(dir.path()), before, "{args:?}");
+    }
+}
+
+#[test]
+fn the_cause_of_a_bad_image_is_said_once() {
+    let dir = photos();
+    let whole = fs::read(dir.path().join("hat.png")).unwrap();
+    fs::write(dir.path().join("short.png"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(dir.path().join("text.jpg"), "this is text").unwrap();
+    fs::write(dir.path().join("text"), "this is text").unwrap();
+    for name in ["short.png", "text.jpg", "text"] {
+        let (status, message) = failure(dir.path(), &["mix", name, "--out", "out"]);
+        let cause = message.strip_prefix(&format!("error: {name}: cannot decode: ")).expect(&message).trim();
+        // Neither the whole cause nor its last part comes again.
+        let last = cause.rsplit(": ").next().unwrap();
+        assert!(!last.is_empty() && message.matches(last).count() == 1, "{message}");
+        assert_eq!(status, 1);
     }
 }
 

@@ -125,6 +125,9 @@ fn errors_say_what_is_missing_or_wrong() {
     let (status, message) = fail(&["--num-classes", "3", "--size", "0x4"]);
     assert!(message.contains("must be PX or HEIGHTxWIDTH, each 1 to 32768"), "{message}");
     assert_eq!(status, 2);
+    let (status, message) = fail(&["--num-classes", "2147483648"]);
+    assert!(message.contains("2147483648 is not in 0..=2147483647"), "{message}");
+    assert_eq!(status, 2);
     let expected = "error: k_max: must be at most 8, got 9\n";
     assert_eq!(fail(&["--preset", "imagenet", "--k-max", "9"]), (2, expected.into()));
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is written");
