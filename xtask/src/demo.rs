@@ -38,16 +38,21 @@ impl Default for Options {
 
 const SHEET: &str = "contact-sheet.png";
 
+/// The environment of the demonstration.
+pub fn venv(workspace: &Workspace) -> Result<Venv> {
+    let requirements = workspace.existing("xtask/demo-requirements.txt")?;
+    Venv::of(workspace, "demo", &requirements, &Python::find()?)
+}
+
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let script = workspace.existing("examples/onnxruntime/demo.py")?;
-    let requirements = workspace.existing("xtask/demo-requirements.txt")?;
     if let Some(images) = &options.images
         && !images.is_dir()
     {
         bail!("--images: {} is no folder", images.display());
     }
     let out = path::absolute(options.out.clone().unwrap_or_else(|| workspace.target.join("demo")))?;
-    let venv = Venv::of(workspace, "demo", &requirements, &Python::find()?)?;
+    let venv = venv(workspace)?;
     let images = match &options.images {
         Some(images) => path::absolute(images)?,
         None => photos(workspace, &venv)?,

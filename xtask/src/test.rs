@@ -2,6 +2,7 @@
 
 use crate::command::{self, heading, seconds};
 use crate::mutants;
+use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
 use crate::{demo, partial};
@@ -19,6 +20,9 @@ pub struct Options {
     /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, the program, the demonstration, the pages.
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
+    /// A step that cannot run is a failure, as it is where CI=true is set.
+    #[arg(long)]
+    require_all: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -94,23 +98,41 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
 /// Whether everything passed.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let start = Instant::now();
+    let required = required(options.require_all, std::env::var("CI").ok().as_deref());
     let mut results = Vec::new();
     for (name, step) in steps(workspace, options.scope) {
         heading(&name);
         let start = Instant::now();
-        let outcome = match step() {
-            _ if command::interrupted() => bail!("interrupted"),
-            Ok(()) => Outcome::Passed,
-            Err(error) => match error.downcast::<Skip>() {
-                Ok(Skip(reason)) => Outcome::Skipped(reason),
-                Err(error) => Outcome::Failed(format!("{error:#}")),
-            },
-        };
+        let ended = step();
+        if command::interrupted() {
+            bail!("interrupted");
+        }
+        let outcome = outcome(ended, required);
         println!("{} ({})", describe(&outcome), seconds(start.elapsed()));
         results.push((name, outcome, start.elapsed()));
     }
     print!("{}", table(&results, start.elapsed()));
     Ok(results.iter().all(|(_, outcome, _)| !matches!(outcome, Outcome::Failed(_))))
+}
+
+/// Why no step may be left out, if so.
+fn required(require_all: bool, ci: Option<&str>) -> Option<&'static str> {
+    match (require_all, ci) {
+        (true, _) => Some("--require-all"),
+        (false, Some("true")) => Some("CI=true"),
+        _ => None,
+    }
+}
+
+fn outcome(ended: Result<()>, required: Option<&str>) -> Outcome {
+    let Err(error) = ended else { return Outcome::Passed };
+    match (error.downcast::<Skip>(), required) {
+        (Ok(Skip(reason)), None) => Outcome::Skipped(reason),
+        (Ok(Skip(reason)), Some(cause)) => {
+            Outcome::Failed(format!("cannot run, and with {cause} every step must: {reason}"))
+        }
+        (Err(error), _) => Outcome::Failed(format!("{error:#}")),
+    }
 }
 
 fn describe(outcome: &Outcome) -> String {
@@ -166,11 +188,20 @@ fn built_library(workspace: &Workspace) -> Result<PathBuf> {
     Ok(library)
 }
 
+fn built_program(workspace: &Workspace) -> Result<PathBuf> {
+    let program = workspace.program();
+    if !program.is_file() {
+        bail!("the release build left no {}", program.display());
+    }
+    Ok(program)
+}
+
 fn host_tests(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<()> {
     let library = built_library(workspace)?;
+    let program = built_program(workspace)?;
     let venv = host_venv(workspace, host, pythons)?;
     let mut pytest = venv.python();
-    pytest.current_dir(&workspace.root).env("MIAMIX_LIBRARY", library);
+    pytest.current_dir(&workspace.root).env("MIAMIX_LIBRARY", library).env("MIAMIX_PROGRAM", program);
     command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/onnxruntime"]))
 }
 
@@ -202,11 +233,12 @@ fn runtime_library(capi: &Path) -> Result<PathBuf> {
 
 /// The program from outside: every preset becomes a model, masks and photographs become pictures.
 fn program(workspace: &Workspace) -> Result<()> {
-    built_library(workspace)?;
+    let program = built_program(workspace)?;
+    let photos = photos(workspace, &demo::venv(workspace)?)?;
     let out = partial::Partial::of(&workspace.target.join("program"))?;
     let run = |arguments: &[&str], out_name: &str| -> Result<()> {
         let path = out.path().join(out_name);
-        command::run(Command::new(workspace.program()).args(arguments).arg("--out").arg(&path))?;
+        command::run(Command::new(&program).args(arguments).arg("--out").arg(&path))?;
         if !path.exists() {
             bail!("miamix {} left no {out_name}", arguments.join(" "));
         }
@@ -218,12 +250,38 @@ fn program(workspace: &Workspace) -> Result<()> {
             run(&arguments, &format!("{preset}-{dtype}.onnx"))?;
         }
     }
-    run(&["masks"], "masks.png")
+    run(&["masks"], "masks.png")?;
+    let mixed = out.path().join("mix");
+    let mut mix = Command::new(&program);
+    command::run(mix.arg("mix").arg(&photos).args(["--count", "5", "--size", "64", "--out"]).arg(&mixed))?;
+    let numbered = |folder| (0..5).map(move |i| format!("{folder}/{i:04}.png"));
+    let whole = ["labels.json", "plan.json", "contact-sheet.png"].map(String::from);
+    for file in numbered("mixed").chain(numbered("masks")).chain(whole) {
+        if !mixed.join(&file).is_file() {
+            bail!("miamix mix left no {file}");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_that_cannot_run_is_a_failure_where_all_are_required() {
+        assert_eq!(required(false, None), None);
+        assert_eq!(required(false, Some("false")), None);
+        assert_eq!(required(false, Some("true")), Some("CI=true"));
+        assert_eq!(required(true, None), Some("--require-all"));
+        let skip = || Err(Skip("no Python 3.12".into()).into());
+        assert!(matches!(outcome(skip(), None), Outcome::Skipped(reason) if reason == "no Python 3.12"));
+        let Outcome::Failed(reason) = outcome(skip(), Some("CI=true")) else { panic!("it is no failure") };
+        assert_eq!(reason, "cannot run, and with CI=true every step must: no Python 3.12");
+        assert!(matches!(outcome(Ok(()), Some("CI=true")), Outcome::Passed));
+        let broken = Err(anyhow::anyhow!("it broke"));
+        assert!(matches!(outcome(broken, None), Outcome::Failed(reason) if reason == "it broke"));
+    }
 
     #[test]
     fn the_table_ends_with_the_totals() {

@@ -5,3 +5,4 @@
 mod abi;
 #[cfg(feature = "ort")]
 mod ort;
+mod panics;

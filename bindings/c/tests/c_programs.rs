@@ -1,8 +1,10 @@
 //! C and C++ programs meet the library as a user's do: compiled against `include/miamix.h`, linked to the built library.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
@@ -79,12 +81,19 @@ fn compiler(variable: &str, default: &str) -> Command {
     command
 }
 
+/// Says that a part of the tests cannot run here; where CI=true is set, that is a failure.
+fn not_run(note: &str) {
+    assert!(env::var_os("CI").is_none_or(|value| value != "true"), "CI=true, but {note}");
+    // Not by `eprintln!`, which the test harness keeps to itself.
+    std::io::stderr().write_all(format!("\nNOT RUN: {note}\n\n").as_bytes()).unwrap();
+}
+
 /// A compiler for `standard`, if there is one: without a C++ compiler C++ is left out, and the test says so.
 fn compiler_for(standard: &str) -> Option<Command> {
     let is_cpp = standard.starts_with("c++");
     let (variable, default) = if is_cpp { ("CXX", "c++") } else { ("CC", "cc") };
     if is_cpp && compiler(variable, default).arg("--version").output().is_err() {
-        eprintln!("SKIPPED: {standard}: no C++ compiler (set CXX)");
+        not_run(&format!("{standard}: there is no C++ compiler; CXX may name one"));
         return None;
     }
     let mut command = compiler(variable, default);
@@ -143,16 +152,59 @@ fn the_example_runs() {
 }
 
 #[test]
+fn the_snippets_of_the_readme_compile() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let snippets: Vec<&str> =
+        readme.split("```c\n").skip(1).map(|rest| rest.split_once("```").expect("a fence ends").0).collect();
+    assert!(!snippets.is_empty(), "README.md shows no C");
+    // What a snippet takes for granted. Its function comes twice, as a definition alone would lack a prototype.
+    let before = "#include <stdio.h>\n#include \"miamix.h\"\n\
+                  extern uint64_t seed, first_sample;\n\
+                  extern miamix_tensor images, partner_images, labels;\n\
+                  extern miamix_tensor mixed_images, mixed_labels, label_weight;\n\
+                  void snippet(void);\nvoid snippet(void) {\n";
+    for (i, snippet) in snippets.iter().enumerate() {
+        let source = work("programs").join(format!("readme-{i}.c"));
+        fs::write(&source, format!("{before}{snippet}}}\n")).unwrap();
+        for standard in ["c99", "c++17"] {
+            if let Some(mut command) = compiler_for(standard) {
+                run(command.arg("-fsyntax-only").arg(&source));
+            }
+        }
+    }
+}
+
+#[test]
 fn the_library_exports_its_interface_alone() {
     let library = LIBRARY.join("libmiamix.so");
     let Ok(output) = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output() else {
-        eprintln!("SKIPPED: no nm to list the exports of {} with", library.display());
+        not_run("there is no nm to list the exports of the library with");
         return;
     };
+    assert!(output.status.success(), "nm: {}", String::from_utf8_lossy(&output.stderr));
     let symbols = String::from_utf8(output.stdout).unwrap();
-    let names: Vec<_> = symbols.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    let exported: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().last()).collect();
     let header = fs::read_to_string(root().join("include/miamix.h")).unwrap();
-    let strangers: Vec<_> =
-        names.iter().filter(|&&name| name != "RegisterCustomOps" && !header.contains(&format!("{name}("))).collect();
-    assert!(strangers.is_empty() && names.contains(&"miamix_apply"), "not in the header: {strangers:?}");
+    let code = without_comments(&header);
+    let mut expected = functions(&code);
+    assert!(expected.contains("miamix_apply"), "{expected:?}");
+    if cfg!(feature = "ort") {
+        expected.insert("RegisterCustomOps");
+    }
+    assert_eq!(exported, expected);
+}
+
+fn without_comments(source: &str) -> String {
+    let mut pieces = source.split("/*");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |code, piece| code + piece.split_once("*/").expect("a comment ends").1)
+}
+
+/// The names of the library that an opening parenthesis follows.
+fn functions(code: &str) -> BTreeSet<&str> {
+    let names = code.split('(').map(|before| {
+        let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+        &before[start..]
+    });
+    names.filter(|name| name.starts_with("miamix_")).collect()
 }

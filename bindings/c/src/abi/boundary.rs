@@ -1,8 +1,8 @@
 //! The way between C and Rust: pointers become references or errors, errors and panics become a status.
 
 use super::status::remember;
+use crate::panics;
 use miamix_core::{Error, Status};
-use std::any::Any;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,23 +29,10 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> Status {
             return Status::Ok;
         }
         Ok(Err(failure)) => failure,
-        Err(payload) => Failure { status: Status::Internal, message: describe(payload) },
+        Err(payload) => Failure { status: Status::Internal, message: panics::describe(payload) },
     };
     remember(Some(failure.message));
     failure.status
-}
-
-/// What a panic says. Its payload is any type, and dropping it may panic again.
-fn describe(payload: Box<dyn Any + Send>) -> String {
-    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "no message".to_owned(),
-    };
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
-    }
-    format!("internal error, a bug of the library: {text}")
 }
 
 /// An argument that is read.

@@ -3,6 +3,7 @@
 //! A process may hold several copies of ONNX Runtime, so each operator and each kernel keeps the table of
 //! the host that asked for it. Errors and panics become a status; kernels are shared by concurrent runs.
 
+use crate::panics;
 use miamix_core::{Dtype, Executor, Status};
 use ort_sys as sys;
 use std::any::Any;
@@ -98,22 +99,11 @@ impl Api {
             Ok(Ok(())) => sys::OrtStatusPtr(ptr::null_mut()),
             Ok(Err(error)) => self.status(error.at(format_args!("{place}: "))),
             Err(panic) => {
-                let message = format!("{place}: internal error, a bug of the library: {}", describe_panic(panic));
+                let message = format!("{place}: {}", panics::describe(panic));
                 self.status(Error { code: Code::ORT_RUNTIME_EXCEPTION, message })
             }
         }
     }
-}
-
-/// What a panic says. Its payload is any type, and dropping it may panic again.
-fn describe_panic(payload: Box<dyn Any + Send>) -> String {
-    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "no message".to_owned(),
-    };
-    std::mem::forget(payload);
-    text
 }
 
 /// Element type of a tensor, of those the operators know.
@@ -337,7 +327,7 @@ extern "system" fn destroy<O: Operator>(kernel: *mut c_void) {
         // SAFETY: made by `create`, and the host's last use of it.
         let node = unsafe { Box::from_raw(kernel.cast::<NodeKernel<O>>()) };
         // There is no status to report a panic with.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(node))).map_err(describe_panic);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(node))).map_err(panics::describe);
     }
 }
 
@@ -349,7 +339,7 @@ extern "system" fn infer_shapes<O: Operator>(
     let Registered { api, operator, .. } = unsafe { registered::<O>(op) };
     let shapes = ShapeContext { api: *api, context, lifetime: PhantomData };
     // Hosts ignore the status, and leak it: the shape is unknown then.
-    let _ = catch_unwind(AssertUnwindSafe(|| operator.infer_shapes(&shapes))).map_err(describe_panic);
+    let _ = catch_unwind(AssertUnwindSafe(|| operator.infer_shapes(&shapes))).map_err(panics::describe);
     sys::OrtStatusPtr(ptr::null_mut())
 }
 
@@ -756,7 +746,7 @@ unsafe impl Executor for HostThreads<'_> {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (tasks.task)(index))) {
                 match tasks.panic.lock() {
                     Ok(mut first) if first.is_none() => *first = Some(panic),
-                    _ => drop(describe_panic(panic)),
+                    _ => drop(panics::describe(panic)),
                 }
             }
         }

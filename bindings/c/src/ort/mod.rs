@@ -10,6 +10,8 @@ mod host;
 mod masks;
 mod mix;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod page;
 mod schema;
 
