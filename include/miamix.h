@@ -84,7 +84,7 @@ enum miamix_status
      */
     MIAMIX_STATUS_DTYPE = 3,
     /**
-     * A plan that is malformed or does not fit the batch.
+     * A plan that is malformed.
      */
     MIAMIX_STATUS_PLAN = 4,
     /**

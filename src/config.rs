@@ -298,7 +298,7 @@ impl Config {
     /// # Errors
     /// [`Error::Json`] for text that is no configuration, and those of [`Config::validate`].
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Config = crate::plan::json::parse("config", json)?;
+        let config: Config = crate::json::parse("config", json)?;
         config.validate()?;
         Ok(config)
     }

@@ -1,6 +1,7 @@
 //! Errors: one message with the argument's name, the rule, and the value.
 
 use std::fmt;
+use std::ops::Range;
 
 /// What a call answers in C, Python and Java. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum Status {
     Shape = 2,
     /// An element type or a memory layout that the call does not take.
     Dtype = 3,
-    /// A plan that is malformed or does not fit the batch.
+    /// A plan that is malformed.
     Plan = 4,
     /// A combination that the library does not provide.
     Unsupported = 5,
@@ -45,7 +46,8 @@ impl Status {
     ];
 }
 
-/// Why a call failed. Nothing has been written when one is returned.
+/// Why a call failed. Nothing has been written when one is returned, but for [`Error::OutOfMemory`] in the middle
+/// of the work.
 ///
 /// `Display` gives `name: rule, got value`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +83,7 @@ pub enum Error {
         /// What it was.
         got: String,
     },
-    /// A plan that is malformed or does not fit.
+    /// A plan that is malformed.
     #[error("plan: {at}: {rule}, got {got}")]
     Plan {
         /// Where in the plan, as `samples[2].layers[0].q`.
@@ -102,17 +104,19 @@ pub enum Error {
         message: String,
     },
     /// Two buffers share memory that must not.
-    #[error("{output}: must not overlap {input}")]
+    #[error("{output}: must not overlap {input}, got {bytes} bytes in common")]
     Overlap {
         /// The buffer that would be written.
         output: &'static str,
         /// The buffer it overlaps.
         input: String,
+        /// How much they share.
+        bytes: usize,
     },
     /// A combination that the library does not provide.
     #[error("{0}")]
     Unsupported(String),
-    /// Memory or threads could not be had.
+    /// Memory or threads could not be had. Outputs may have been written in part.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
 }
@@ -147,6 +151,16 @@ impl Error {
     /// An element type or layout that the call does not take.
     pub fn dtype(name: impl Into<String>, rule: impl Into<String>, got: impl fmt::Display) -> Self {
         Error::Dtype { name: name.into(), rule: rule.into(), got: got.to_string() }
+    }
+
+    /// The error of an output that shares bytes with another buffer, if it does: each by its name and addresses.
+    pub fn overlap(output: (&'static str, Range<usize>), other: (&str, Range<usize>)) -> Option<Self> {
+        let common = output.1.start.max(other.1.start)..output.1.end.min(other.1.end);
+        (!common.is_empty()).then(|| Error::Overlap {
+            output: output.0,
+            input: other.0.to_owned(),
+            bytes: common.len(),
+        })
     }
 
     pub(crate) fn plan(at: impl Into<String>, rule: impl Into<String>, got: impl fmt::Display) -> Self {

@@ -375,11 +375,7 @@ pub(crate) fn check_injective(name: &str, output: &Raw) -> Result<()> {
 
 /// Checks that an output shares no byte with an input.
 pub(crate) fn check_apart(output: (&'static str, Range<usize>), input: (&str, Range<usize>)) -> Result<()> {
-    let (a, b) = (&output.1, &input.1);
-    if a.start < b.end && b.start < a.end && !a.is_empty() && !b.is_empty() {
-        return Err(Error::Overlap { output: output.0, input: input.0.to_owned() });
-    }
-    Ok(())
+    Error::overlap(output, input).map_or(Ok(()), Err)
 }
 
 /// The bytes of a slice.

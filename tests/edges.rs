@@ -1,6 +1,6 @@
 //! Cases that one wrong comparison would turn over.
 
-use miamix::{Batch, Config, Inline, Labels, MiaMix, Output, Plan};
+use miamix::{Batch, Config, Executor, Inline, Labels, MiaMix, Output, Plan};
 use ndarray::{Array3, Array4};
 use serde_json::{Value, json};
 
@@ -40,34 +40,46 @@ fn label_maps_keep_the_primary_at_exactly_one_half() {
     }
 }
 
-/// Many frameworks make denormals 0 on the threads that they call us from.
+/// Many frameworks make denormals 0 on the threads that they call us from, or lend us.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn pixels_do_not_follow_the_callers_floating_point_mode() {
+fn pixels_do_not_follow_the_floating_point_mode_of_a_thread() {
     use std::arch::asm;
+
+    /// The calling thread in another floating-point mode: flush results, take denormals for zero.
+    struct Flushing;
+
+    impl Executor for Flushing {
+        fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> miamix::Result<()> {
+            let (mut callers, flushing) = (0u32, 0x1f80u32 | 0x8040);
+            // SAFETY: the mode is put back before anything but the library runs.
+            unsafe {
+                asm!("stmxcsr [{}]", in(reg) &raw mut callers, options(nostack));
+                asm!("ldmxcsr [{}]", in(reg) &raw const flushing, options(nostack));
+                (0..n_tasks).for_each(task);
+                asm!("ldmxcsr [{}]", in(reg) &raw const callers, options(nostack));
+            }
+            Ok(())
+        }
+    }
+
+    // A batch that is large enough to leave the calling thread.
+    const WIDTH: usize = 32_768;
     let op = MiaMix::new(Config::default()).unwrap();
-    let plan = plan(16, json!({"method": "mixup", "lambda": 0.25, "given": 0.25})).unwrap();
+    let plan = plan(WIDTH, json!({"method": "mixup", "lambda": 0.25, "given": 0.25})).unwrap();
     // Images whose pixels, and whose blends, are denormal: below 1.2e-38.
-    let image = |step: u32| Array4::from_shape_fn((1, 1, 1, 16), |(.., x)| f32::from_bits(1 + step * (x as u32 + 1)));
-    let (primary, partner) = (image(300_001), image(70_003));
-    let mix = || {
-        let mut out = Array4::zeros((1, 1, 1, 16));
+    let image =
+        |step: u32| Array4::from_shape_fn((1, 1, 1, WIDTH), |(.., x)| f32::from_bits(1 + step * (x as u32 + 1)));
+    let (primary, partner) = (image(200), image(71));
+    let mix = |executor: &dyn Executor| {
+        let mut out = Array4::zeros((1, 1, 1, WIDTH));
         let batch =
             Batch { images: primary.view().into(), partner_images: partner.view().into(), labels: Labels::NONE };
         let output = Output { images: out.view_mut().into(), labels: None, label_weight: None, partner_index: None };
-        op.apply_on(&Inline, &plan, batch, output).unwrap();
+        op.apply_on(executor, &plan, batch, output).unwrap();
         out.mapv(f32::to_bits)
     };
-    let expected = mix();
+    let expected = mix(&Inline);
     assert!(expected.iter().all(|&bits| bits != 0 && bits < f32::MIN_POSITIVE.to_bits()));
-    let (mut callers, flushing) = (0u32, 0x1f80u32 | 0x8040);
-    // SAFETY: the mode is put back before anything but the library runs.
-    let got = unsafe {
-        asm!("stmxcsr [{}]", in(reg) &raw mut callers, options(nostack));
-        asm!("ldmxcsr [{}]", in(reg) &raw const flushing, options(nostack));
-        let got = mix();
-        asm!("ldmxcsr [{}]", in(reg) &raw const callers, options(nostack));
-        got
-    };
-    assert_eq!(got, expected);
+    assert_eq!(mix(&Flushing), expected);
 }

@@ -146,14 +146,18 @@ fn outputs_may_not_overlap_inputs_or_themselves() {
         let batch = Batch { images: a, partner_images: b, labels: Labels::NONE };
         op().apply(&plan, batch, Output { images: out, labels: None, label_weight: weight, partner_index: None })
     };
-    let overlap = |name: &str| format!("mixed_images: must not overlap {name}");
-    assert_eq!(run(images(0), images(100), out(31, compact), None).unwrap_err().to_string(), overlap("images"));
-    assert_eq!(run(images(0), images(100), out(69, compact), None).unwrap_err().to_string(), overlap("partner_images"));
+    let overlap =
+        |name: &str, bytes: usize| format!("mixed_images: must not overlap {name}, got {bytes} bytes in common");
+    assert_eq!(run(images(0), images(100), out(31, compact), None).unwrap_err().to_string(), overlap("images", 4));
+    assert_eq!(
+        run(images(0), images(100), out(69, compact), None).unwrap_err().to_string(),
+        overlap("partner_images", 4)
+    );
     // SAFETY: as above.
     let weight = unsafe { std::slice::from_raw_parts_mut(start.add(231), 2) };
     assert_eq!(
         run(images(0), images(100), out(200, compact), Some(weight)).unwrap_err().to_string(),
-        "label_weight: must not overlap mixed_images"
+        "label_weight: must not overlap mixed_images, got 4 bytes in common"
     );
     let error = run(images(0), images(100), out(200, [0, 16, 4, 1]), None).unwrap_err();
     assert_eq!(

@@ -165,6 +165,22 @@ fn a_sample_depends_on_its_global_index_not_on_its_batch() {
 }
 
 #[test]
+fn self_mixing_depends_on_the_global_index_alone() {
+    let op = MiaMix::new(Config { p_self: 0.5, pairing: Pairing::Uniform, ..Config::default() }).unwrap();
+    let (n, first) = (2000, 77);
+    let own = |n: usize, first_sample: u64| -> Vec<bool> {
+        let plan = op.draw(BatchShape::new(n, 4, 4), 5, first_sample).unwrap();
+        plan.samples().enumerate().map(|(i, sample)| sample.partner_index == i).collect()
+    };
+    let whole = own(n, first);
+    let split: Vec<bool> = (0..n).step_by(500).flat_map(|start| own(500, first + start as u64)).collect();
+    // Where the override does not strike, a sample is its own partner by chance: once in 2000, once in 500.
+    let differ = whole.iter().zip(&split).filter(|(a, b)| a != b).count();
+    assert!(differ <= 12, "{differ} of {n} samples"); // 1000·(1/2000 + 1/500) = 2.5 expected; 12 is six deviations up
+    assert!(whole.iter().filter(|&&own| own).count() > 900);
+}
+
+#[test]
 fn a_plan_drawn_into_used_memory_is_the_same() {
     let op = MiaMix::new(busy()).unwrap();
     let mut plan = op.draw(BatchShape::new(50, 64, 64), 1, 0).unwrap();

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use crate::error::{Error, Result};
 
 /// Runs independent tasks. Which thread runs which, and in what order, changes no result.
-pub trait Executor: Sync {
+///
+/// # Safety
+/// `run` calls the task with each index below `n_tasks` at most once and with no other, and does not return
+/// before every call has: tasks write parts of the caller's buffers that are theirs alone.
+pub unsafe trait Executor: Sync {
     /// Calls `task(0)` … `task(n_tasks − 1)`, each once, and returns when all have returned.
     ///
     /// # Errors
@@ -19,7 +23,8 @@ pub trait Executor: Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inline;
 
-impl Executor for Inline {
+// SAFETY: a loop.
+unsafe impl Executor for Inline {
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<()> {
         (0..n_tasks).for_each(task);
         Ok(())
@@ -33,7 +38,11 @@ pub const MAX_THREADS: usize = 256;
 ///
 /// A child of `fork` never meets its parent's threads, which do not exist there.
 #[derive(Clone, Copy, Debug)]
-pub struct Threads(usize);
+pub struct Threads {
+    n: usize,
+    /// Not asked for by number: a forked child works alone.
+    by_default: bool,
+}
 
 impl Threads {
     /// `n` threads; 0: one for each core, or the calling thread alone in a forked child,
@@ -45,19 +54,19 @@ impl Threads {
         if n > MAX_THREADS {
             return Err(Error::invalid("n_threads", "must be at most 256", n));
         }
-        Ok(Threads(n))
+        // From now on forks are counted.
+        epoch();
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_THREADS));
+        Ok(Threads { n: if n == 0 { cores() } else { n }, by_default: n == 0 })
     }
 
     fn count(self) -> usize {
-        match self.0 {
-            0 if epoch().generation != 0 => 1,
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS)),
-            n => n,
-        }
+        if self.by_default && epoch().generation != 0 { 1 } else { self.n }
     }
 }
 
-impl Executor for Threads {
+// SAFETY: rayon calls it for each index of a range once, and `install` waits for all.
+unsafe impl Executor for Threads {
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<()> {
         let n_threads = self.count();
         if n_threads == 1 || n_tasks <= 1 {
@@ -179,5 +188,23 @@ mod tests {
         unsafe { libc::waitpid(child, &raw mut status, 0) };
         assert_eq!(status, 0, "the child hung or failed");
         assert_eq!(sum(), 1225);
+    }
+
+    /// A trainer makes the operator, forks its workers, and each of them mixes for the first time.
+    #[cfg(unix)]
+    #[test]
+    fn a_child_forked_before_the_first_use_works_alone_by_default() {
+        let by_default = Threads::new(0).unwrap();
+        let by_number = Threads::new(3).unwrap();
+        // SAFETY: the child calls only the library and leaves by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let right = by_default.count() == 1 && Threads::new(0).unwrap().count() == 1 && by_number.count() == 3;
+            unsafe { libc::_exit(if right { 0 } else { 1 }) };
+        }
+        let mut status = -1;
+        // SAFETY: waits for the child just made.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
     }
 }

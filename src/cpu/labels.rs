@@ -53,7 +53,7 @@ impl LabelRows<'_> {
     /// out[i] = w·label[i] + (1 − w)·label[partner], as pixels are blended.
     ///
     /// # Source
-    /// MiAMix (Liang et al., 2023), Eq. 8.
+    /// MiAMix (Liang et al., 2023), Sec. 3.2.4.
     pub fn mix_row(&self, i: usize, partner: usize, weight: f32) {
         match self.source {
             LabelSource::Ids(ids) => self.mix_ids(i, ids.at(i, 0), ids.at(partner, 0), weight),

@@ -20,6 +20,7 @@ use convert::Pixel;
 use half::{bf16, f16};
 use rows::{Layout, RowReader, RowWriter};
 use std::cell::RefCell;
+use std::sync::OnceLock;
 
 /// Pixels of a tile: its mask, 16 KB, stays in the first-level cache between rendering and mixing.
 const TILE_PX: usize = 4096;
@@ -100,7 +101,7 @@ impl MixJob<'_> {
 
     fn run_as<T: Pixel>(&self, executor: &dyn Executor) -> Result<()> {
         for_each_sample(executor, self.plan, self.out.shape.iter().product(), &|i, scratch| {
-            let weight = self.mix_sample::<T>(i, scratch);
+            let weight = self.mix_sample::<T>(i, scratch)?;
             if let Some(label_weight) = self.label_weight {
                 // SAFETY: one element a sample.
                 unsafe { label_weight.set(i, weight) };
@@ -108,11 +109,12 @@ impl MixJob<'_> {
             if let Some(labels) = &self.labels {
                 labels.mix_row(i, self.plan.sample(i).partner_index, weight);
             }
+            Ok(())
         })
     }
 
     /// Mixes the pixels of sample `i`; its label weight.
-    fn mix_sample<T: Pixel>(&self, i: usize, scratch: &mut Scratch) -> f32 {
+    fn mix_sample<T: Pixel>(&self, i: usize, scratch: &mut Scratch) -> Result<f32> {
         let sample = self.plan.sample(i);
         let [_, channels, _, width] = self.out.shape;
         let Scratch { mask, tile, spread, staging: [primary_row, partner_row, out_row] } = scratch;
@@ -147,8 +149,8 @@ impl MixJob<'_> {
                     out.row(plane, y, |out| mix(primary.row(plane, y), partner.row(plane, y), out, mask));
                 }
             }
-        });
-        label_weight(self.plan, i, weight)
+        })?;
+        Ok(label_weight(self.plan, i, weight))
     }
 }
 
@@ -185,7 +187,8 @@ impl MapJob<'_> {
                         blend::choose(Choose { primary: primary.row(0, y), partner: partner.row(0, y), mask, out });
                     });
                 }
-            });
+            })?;
+            Ok(())
         })
     }
 }
@@ -206,11 +209,12 @@ impl MaskJob<'_> {
                     // SAFETY: one plane a sample, one tile at a time.
                     unsafe { masks.slice(i * pixels + y * self.plan.width, tile.len()) }.copy_from_slice(tile);
                 }
-            });
+            })?;
             if let Some(weights) = self.label_weight {
                 // SAFETY: one element a sample.
                 unsafe { weights.set(i, label_weight(self.plan, i, sum)) };
             }
+            Ok(())
         })
     }
 }
@@ -220,13 +224,18 @@ fn for_each_sample(
     executor: &dyn Executor,
     plan: &Plan,
     elements: usize,
-    task: &(dyn Fn(usize, &mut Scratch) + Sync),
+    task: &(dyn Fn(usize, &mut Scratch) -> Result<()> + Sync),
 ) -> Result<()> {
     let executor = if elements < INLINE_ELEMENTS { &Inline } else { executor };
+    let failure = OnceLock::new();
     executor.run(plan.heads.len(), &|i| {
         let _mode = DefaultFloatMode::enter();
-        SCRATCH.with_borrow_mut(|scratch| task(i, scratch));
-    })
+        if let Err(error) = SCRATCH.with_borrow_mut(|scratch| task(i, scratch)) {
+            // Which of several errors is told does not matter: they are all of one kind.
+            let _ = failure.set(error);
+        }
+    })?;
+    failure.into_inner().map_or(Ok(()), Err)
 }
 
 /// Renders the mask of sample `i` by tiles of whole rows and gives each to `use_tile(first_row, tile, constant)`,
@@ -237,9 +246,9 @@ fn for_each_tile(
     scratch: &mut MaskScratch,
     tile: &mut Vec<f32>,
     mut use_tile: impl FnMut(usize, &[f32], Option<f32>),
-) -> u64 {
+) -> Result<u64> {
     let (height, width) = (plan.height, plan.width);
-    let mut mask = SampleMask::new(plan.sample(i).layers, plan.merge, height, width, scratch);
+    let mut mask = SampleMask::new(plan.sample(i).layers, plan.merge, height, width, scratch)?;
     let constant = mask.constant();
     let n_rows = (TILE_PX / width).clamp(1, height);
     tile.clear();
@@ -253,7 +262,7 @@ fn for_each_tile(
         }
         use_tile(y, tile, constant);
     }
-    constant.map_or(sum, |value| weight_sum(&[value]) * (height * width) as u64)
+    Ok(constant.map_or(sum, |value| weight_sum(&[value]) * (height * width) as u64))
 }
 
 /// The weight of the primary's label, from the sum of the mask's weights.

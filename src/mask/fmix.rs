@@ -20,7 +20,9 @@
 
 use super::select::{self, Threshold};
 use super::warp::InverseWarp;
+use crate::error::Result;
 use crate::math::normals;
+use crate::memory::{reserve, resize};
 use crate::rng::{halves, philox};
 use crate::simd::{Kernel, Lanes, Level, dispatch};
 
@@ -65,19 +67,19 @@ impl FMix {
         height: usize,
         width: usize,
         plane: &mut [u8],
-    ) {
+    ) -> Result<()> {
         if self.tables.as_ref().is_none_or(|t| (t.height, t.width) != (height, width)) {
-            self.tables = Some(Tables::new(height, width));
+            self.tables = Some(Tables::new(height, width)?);
         }
         let Some(tables) = &mut self.tables else { unreachable!("made above") };
         tables.set_decay(decay_power);
         let tables = &*tables;
-        self.spectrum.resize(4 * tables.waves_y * tables.padded_x, 0.0);
-        self.columns.resize(2 * height * tables.padded_x, 0.0);
-        self.mirror.resize(4 * tables.half_x, 0.0);
+        resize(&mut self.spectrum, 4 * tables.waves_y * tables.padded_x, 0.0)?;
+        resize(&mut self.columns, 2 * height * tables.padded_x, 0.0)?;
+        resize(&mut self.mirror, 4 * tables.half_x, 0.0)?;
         // A warped field is read between pixels: one more row and column spare it the wrapping.
         let stride = width + usize::from(warp.is_some());
-        self.field.resize((height + usize::from(warp.is_some())) * stride, 0.0);
+        resize(&mut self.field, (height + usize::from(warp.is_some())) * stride, 0.0)?;
         dispatch(Spectrum { noise_key, tables, spectrum: &mut self.spectrum });
         dispatch(Columns { tables, spectrum: &self.spectrum, columns: &mut self.columns });
         dispatch(Rows { tables, columns: &self.columns, stride, mirror: &mut self.mirror, field: &mut self.field });
@@ -89,13 +91,17 @@ impl FMix {
                 for row in self.field.chunks_exact_mut(stride) {
                     row[width] = row[0];
                 }
-                self.warped.resize(height * width, 0.0);
+                resize(&mut self.warped, height * width, 0.0)?;
                 dispatch(Resample { field: &self.field, warp, height, width, out: &mut self.warped });
                 &self.warped
             }
         };
+        // A flat field leaves them all to choose from.
+        self.candidates.clear();
+        reserve(&mut self.candidates, height * width)?;
         let threshold = select::threshold(field, given_px as usize, &mut self.candidates);
         dispatch(Cut { field, threshold, plane });
+        Ok(())
     }
 }
 
@@ -120,19 +126,21 @@ struct Tables {
 }
 
 impl Tables {
-    fn new(height: usize, width: usize) -> Self {
+    fn new(height: usize, width: usize) -> Result<Self> {
         let waves = |side: usize| MAX_WAVES.min((side - 1) / 2) + 1;
         let (waves_y, waves_x) = (waves(height), waves(width));
         let half_x = (width / 2 + 1).next_multiple_of(PAD);
-        let mut turns_y = Vec::with_capacity((height / 2 + 1) * waves_y * 2);
-        let circle = circle(height);
+        let mut turns_y = Vec::new();
+        reserve(&mut turns_y, (height / 2 + 1) * waves_y * 2)?;
+        let circle = circle(height)?;
         for y in 0..=height / 2 {
             for k in 0..waves_y {
                 turns_y.extend(circle[k * y % height]);
             }
         }
-        let mut turns_x = vec![0.0; waves_x * 2 * half_x];
-        let circle = self::circle(width);
+        let mut turns_x = Vec::new();
+        resize(&mut turns_x, waves_x * 2 * half_x, 0.0)?;
+        let circle = self::circle(width)?;
         for k in 0..waves_x {
             for x in 0..=width / 2 {
                 let [cos, sin] = circle[k * x % width];
@@ -140,7 +148,7 @@ impl Tables {
                 turns_x[(2 * k + 1) * half_x + x] = sin;
             }
         }
-        Tables {
+        Ok(Tables {
             height,
             width,
             waves_y,
@@ -151,7 +159,7 @@ impl Tables {
             half_x,
             decay_power: f32::NAN,
             amplitudes: Vec::new(),
-        }
+        })
     }
 
     /// 1 / max(|f|·max(H, W), 1)^decay_power.
@@ -176,13 +184,14 @@ impl Tables {
 }
 
 /// (cos, sin) of 2πm/n for m = 0 … n − 1, from f64.
-fn circle(n: usize) -> Vec<[f32; 2]> {
-    (0..n)
-        .map(|m| {
-            let angle = std::f64::consts::TAU * m as f64 / n as f64;
-            [libm::cos(angle) as f32, libm::sin(angle) as f32]
-        })
-        .collect()
+fn circle(n: usize) -> Result<Vec<[f32; 2]>> {
+    let mut circle = Vec::new();
+    reserve(&mut circle, n)?;
+    circle.extend((0..n).map(|m| {
+        let angle = std::f64::consts::TAU * m as f64 / n as f64;
+        [libm::cos(angle) as f32, libm::sin(angle) as f32]
+    }));
+    Ok(circle)
 }
 
 /// The random spectrum.
@@ -493,7 +502,8 @@ mod tests {
         for (height, width) in [(1, 1), (2, 2), (1, 9), (9, 1), (3, 4), (7, 13), (32, 32), (33, 31), (20, 70)] {
             let mut fmix = FMix::default();
             let mut plane = vec![9; height * width];
-            fmix.render(0x1234_abcd_5678_ef90, 3.0, (height * width / 3) as u32, None, height, width, &mut plane);
+            fmix.render(0x1234_abcd_5678_ef90, 3.0, (height * width / 3) as u32, None, height, width, &mut plane)
+                .unwrap();
             let expected = field_by_definition(&fmix);
             let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             for (got, expected) in fmix.field.iter().zip(&expected) {
@@ -507,7 +517,7 @@ mod tests {
     #[test]
     fn without_waves_the_first_pixels_are_given() {
         let mut plane = [9; 4];
-        FMix::default().render(7, 3.0, 3, None, 2, 2, &mut plane);
+        FMix::default().render(7, 3.0, 3, None, 2, 2, &mut plane).unwrap();
         assert_eq!(plane, [0, 0, 0, 1]);
     }
 }

@@ -16,6 +16,8 @@ mod warp;
 pub(crate) use merge::{mean_weight, weight_sum};
 
 use crate::config::{MAX_LAYERS, Merge};
+use crate::error::Result;
+use crate::memory::resize;
 use crate::plan::{Layer, Shape};
 use crate::simd::{Kernel, Level, dispatch};
 use cutmix::CutMix;
@@ -66,22 +68,31 @@ pub(crate) struct SampleMask<'a> {
 
 impl<'a> SampleMask<'a> {
     /// Prepares the layers: renders the planes of those that need their neighbours.
-    pub fn new(layers: &[Layer], merge: Merge, height: usize, width: usize, scratch: &'a mut MaskScratch) -> Self {
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] where there is no room for a plane.
+    pub fn new(
+        layers: &[Layer],
+        merge: Merge,
+        height: usize,
+        width: usize,
+        scratch: &'a mut MaskScratch,
+    ) -> Result<Self> {
         let mut sources = [Source::Constant(1.0); MAX_LAYERS];
         for (j, (source, layer)) in sources.iter_mut().zip(layers).enumerate() {
-            let plane = |scratch: &mut MaskScratch, fill: &dyn Fn(&mut MaskScratch, &mut [u8])| {
+            let plane = |scratch: &mut MaskScratch, fill: &dyn Fn(&mut MaskScratch, &mut [u8]) -> Result<()>| {
                 if scratch.planes.len() <= j {
                     scratch.planes.resize_with(j + 1, Vec::new);
                 }
                 let mut plane = std::mem::take(&mut scratch.planes[j]);
-                plane.resize(height * width, 0);
-                fill(scratch, &mut plane);
+                resize(&mut plane, height * width, 0)?;
+                fill(scratch, &mut plane)?;
                 let window = layer.shape.augment().smooth_px.unwrap_or(1);
                 if window > 1 {
-                    smooth::count(&mut plane, height, width, window as usize, &mut scratch.smooth);
+                    smooth::count(&mut plane, height, width, window as usize, &mut scratch.smooth)?;
                 }
                 scratch.planes[j] = plane;
-                Source::Plane { index: j, area: window * window }
+                Ok(Source::Plane { index: j, area: window * window })
             };
             let smoothed = layer.shape.augment().smooth_px.is_some_and(|window| window > 1);
             *source = match layer.shape {
@@ -97,7 +108,10 @@ impl<'a> SampleMask<'a> {
                     let warp = augment.warp.map(|_| warp::InverseWarp::new(layer.derived.matrix, height, width));
                     let cutmix = CutMix::new([x0, y0, x1, y1], warp);
                     if smoothed {
-                        plane(scratch, &|_, plane| fill_plane(cutmix, width, plane))
+                        plane(scratch, &|_, plane| {
+                            fill_plane(cutmix, width, plane);
+                            Ok(())
+                        })?
                     } else {
                         Source::CutMix(cutmix)
                     }
@@ -106,7 +120,10 @@ impl<'a> SampleMask<'a> {
                     let warp = augment.warp.map(|_| warp::InverseWarp::new(layer.derived.matrix, height, width));
                     let gridmix = GridMix::new(n, cells, height, width, warp);
                     if smoothed {
-                        plane(scratch, &|_, plane| fill_plane(gridmix, width, plane))
+                        plane(scratch, &|_, plane| {
+                            fill_plane(gridmix, width, plane);
+                            Ok(())
+                        })?
                     } else {
                         Source::GridMix(gridmix)
                     }
@@ -114,12 +131,12 @@ impl<'a> SampleMask<'a> {
                 Shape::FMix { noise_key, decay_power, augment } => {
                     let warp = augment.warp.map(|_| warp::InverseWarp::new(layer.derived.matrix, height, width));
                     plane(scratch, &|scratch, plane| {
-                        scratch.fmix.render(noise_key, decay_power, layer.derived.given_px, warp, height, width, plane);
-                    })
+                        scratch.fmix.render(noise_key, decay_power, layer.derived.given_px, warp, height, width, plane)
+                    })?
                 }
             };
         }
-        SampleMask { height, width, merge, sources, n_layers: layers.len(), scratch }
+        Ok(SampleMask { height, width, merge, sources, n_layers: layers.len(), scratch })
     }
 
     /// The mask's one value, where it has only one.

@@ -18,7 +18,7 @@ impl Threshold {
 
 /// The threshold above which exactly `k` pixels lie, the lower index first among equals.
 ///
-/// `field`: finite values; `candidates`: scratch.
+/// `field`: finite values; `candidates`: scratch, with room for all of them.
 pub(super) fn threshold(field: &[f32], k: usize, candidates: &mut Vec<f32>) -> Threshold {
     if k == 0 {
         return Threshold { value: f32::INFINITY, last: 0 };

@@ -6,6 +6,8 @@
 //! # Source
 //! MiAMix (Liang et al., 2023), Sec. 3.2.3.
 
+use crate::error::Result;
+use crate::memory::resize;
 use crate::simd::{Kernel, Level, dispatch};
 
 #[derive(Default)]
@@ -17,12 +19,13 @@ pub(super) struct Scratch {
 }
 
 /// Replaces 0 and 1 by the number of ones in the `window`×`window` square around; `plane`: `[height, width]`.
-pub(super) fn count(plane: &mut [u8], height: usize, width: usize, window: usize, scratch: &mut Scratch) {
-    scratch.source.clear();
-    scratch.source.extend_from_slice(plane);
+pub(super) fn count(plane: &mut [u8], height: usize, width: usize, window: usize, scratch: &mut Scratch) -> Result<()> {
+    resize(&mut scratch.source, plane.len(), 0)?;
+    scratch.source.copy_from_slice(plane);
     scratch.columns.clear();
-    scratch.columns.resize(width + window - 1, 0);
+    resize(&mut scratch.columns, width + window - 1, 0)?;
     dispatch(Count { source: &scratch.source, columns: &mut scratch.columns, plane, height, width, window });
+    Ok(())
 }
 
 struct Count<'a> {

@@ -3,7 +3,8 @@
 use super::real::{Real, Words};
 use super::{Augment, BatchShape, Cells, Layer, Plan, SampleHead, Shape, View, Warp};
 use crate::config::{Config, CutmixBox, GaussianSigma, LambdaReading, MAX_LAYERS, Merge, Method, Pairing};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memory::reserve;
 use crate::rng::{Purpose, Slot};
 use rand_distr::{Distribution, Gamma};
 
@@ -41,12 +42,6 @@ pub(crate) fn draw(config: &Config, shape: BatchShape, seed: u64, first_sample: 
         head.layers_end = plan.layers.len() as u32;
     }
     Ok(())
-}
-
-/// Makes room for `len` elements in all: a batch size is a caller's number, and no reason to abort.
-fn reserve<T>(room: &mut Vec<T>, len: usize) -> Result<()> {
-    room.try_reserve(len.saturating_sub(room.len()))
-        .map_err(|error| Error::OutOfMemory(format!("a plan of so many samples: {error}")))
 }
 
 /// t(i) before the overrides.
@@ -266,18 +261,5 @@ impl Drawer<'_> {
                 .then(|| Warp { angle_rad: angle.symmetric(rotate_max_rad), shear: warp.word(2).symmetric(shear_max) }),
             smooth_px: whether_smooth.chance(p_smooth).then(|| first_odd + 2 * window.below(windows) as u32),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_that_cannot_be_had_is_an_error() {
-        let mut room = vec![1u64, 2];
-        assert!(matches!(reserve(&mut room, usize::MAX), Err(Error::OutOfMemory(_))));
-        reserve(&mut room, 5).unwrap();
-        assert!(room == [1, 2] && room.capacity() >= 5);
     }
 }

@@ -3,7 +3,8 @@
 use super::{Augment, Cells, Layer, Plan, SampleHead, Shape, View, Warp};
 use crate::config::{LabelWeight, LambdaReading, Merge};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::json::parse;
+use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
 
@@ -125,18 +126,6 @@ impl From<NoiseKey> for String {
     fn from(key: NoiseKey) -> String {
         format!("{:#018x}", key.0)
     }
-}
-
-/// Reads JSON; errors say where in the text.
-pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let at_end = |message: String| Error::Json { what, at: "text".into(), message };
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let at = error.path().to_string();
-        Error::Json { what, at: if at == "." { "text".into() } else { at }, message: error.inner().to_string() }
-    })?;
-    reader.end().map_err(|error| at_end(error.to_string()))?;
-    Ok(value)
 }
 
 pub(super) fn read(json: &str) -> Result<Plan> {

@@ -2,7 +2,7 @@
 
 mod derive;
 mod draw;
-pub(crate) mod json;
+mod json;
 mod real;
 mod validate;
 

@@ -69,9 +69,12 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         // Everything but the examples in the documentation, which Cargo runs apart; the C tests are among them.
         step(
             "Rust and C: tests",
-            cargo(&["test", "--workspace", "--locked", "--lib", "--bins", "--tests", "--examples"]),
+            cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]),
         ),
-        step("Rust: examples in the documentation", cargo(&["test", "--workspace", "--locked", "--doc"])),
+        step(
+            "Rust: examples in the documentation",
+            cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--doc"]),
+        ),
         step("Reference: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
     ];
@@ -214,7 +217,7 @@ fn rust_host_tests(workspace: &Workspace) -> Result<()> {
     let runtime = runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?;
     let mut test = workspace.cargo();
     test.env("ORT_DYLIB_PATH", runtime).env("MIAMIX_REQUIRE_ORT", "1");
-    command::run(test.args(["test", "--locked", "-p", "miamix-c", "-p", "miamix-cli"]))
+    command::run(test.args(["test", "--locked", "--no-fail-fast", "-p", "miamix-c", "-p", "miamix-cli"]))
 }
 
 /// ONNX Runtime's own library in a wheel.

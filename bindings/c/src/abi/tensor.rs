@@ -447,10 +447,8 @@ pub(super) fn check_apart<const O: usize, const I: usize>(
     for (i, output) in outputs.iter().enumerate() {
         for other in inputs.iter().chain(&outputs[..i]) {
             if let (Some(output), Some(other)) = (output, other) {
-                let (a, b) = (output.bytes(), other.bytes());
-                if a.start < b.end && b.start < a.end {
-                    return Err(Error::Overlap { output: output.name, input: other.name.to_owned() }.into());
-                }
+                let overlap = Error::overlap((output.name, output.bytes()), (other.name, other.bytes()));
+                overlap.map_or(Ok(()), |error| Err(Failure::from(error)))?;
             }
         }
     }

@@ -733,7 +733,8 @@ pub struct HostThreads<'a>(&'a RunContext<'a>);
 // SAFETY: the context is used by the thread that calls `run` alone.
 unsafe impl Sync for HostThreads<'_> {}
 
-impl Executor for HostThreads<'_> {
+// SAFETY: the host's loop runs each index once and returns when all are done.
+unsafe impl Executor for HostThreads<'_> {
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> miamix_core::Result<()> {
         struct Tasks<'a> {
             task: &'a (dyn Fn(usize) + Sync),
