@@ -1,7 +1,7 @@
 //! One body, compiled for each instruction set, chosen at run time.
 //!
 //! Every level gives the same bits: bodies use only +, −, ×, ÷, √, comparisons, integer operations
-//! and [`Level::fma`], each correctly rounded, in an order that does not depend on the vector width.
+//! and `Level::fma`, each correctly rounded, in an order that does not depend on the vector width.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};

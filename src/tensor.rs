@@ -37,7 +37,7 @@ impl Dtype {
     }
 }
 
-/// An element of images: f32, [`f16`], [`bf16`] or u8.
+/// An element of images: f32, [`f16`](struct@f16), [`bf16`] or u8.
 pub trait Element: Copy + Send + Sync + sealed::Sealed + 'static {
     /// Its name at run time.
     const DTYPE: Dtype;
