@@ -49,7 +49,8 @@ fn pixels_do_not_follow_the_floating_point_mode_of_a_thread() {
     /// The calling thread in another floating-point mode: flush results, take denormals for zero.
     struct Flushing;
 
-    impl Executor for Flushing {
+    // SAFETY: a loop on the calling thread.
+    unsafe impl Executor for Flushing {
         fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> miamix::Result<()> {
             let (mut callers, flushing) = (0u32, 0x1f80u32 | 0x8040);
             // SAFETY: the mode is put back before anything but the library runs.
