@@ -69,7 +69,7 @@ def main():
     # A batch: the classes in turn, and two views of each photograph.
     by_class = classes(args.images)
     if not by_class:
-        parser.error(f"{args.images} has no pictures ({', '.join(sorted(PICTURES))})")
+        raise SystemExit(f"{args.images} has no pictures ({', '.join(sorted(PICTURES))})")
     names, rng = list(by_class), np.random.default_rng(args.seed)
     labels = np.arange(args.count, dtype=np.int64) % len(names)
     images = np.empty((args.count, 3, args.size, args.size), np.float32)
