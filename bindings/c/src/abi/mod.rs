@@ -16,7 +16,8 @@
 //! Errors. A call returns MIAMIX_STATUS_OK (0), or says why not: by a status, and by
 //! miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
 //! written. NULL where it is not allowed, numbers out of range and sizes that overflow are errors; what
-//! cannot be checked is that memory is there: addresses, shapes and strides must be true.
+//! cannot be checked is that memory is there: addresses, shapes and strides must be true. After
+//! MIAMIX_STATUS_OUT_OF_MEMORY alone, which can come in the middle of the work, outputs may be written in part.
 //!
 //! Threads. Operators and plans may be used by any number of threads at once, except that
 //! miamix_plan_redraw() and the _free() functions need their handle alone. A call works on several threads
