@@ -72,7 +72,7 @@ impl FMix {
             self.tables = Some(Tables::new(height, width)?);
         }
         let Some(tables) = &mut self.tables else { unreachable!("made above") };
-        tables.set_decay(decay_power);
+        tables.set_decay(decay_power)?;
         let tables = &*tables;
         resize(&mut self.spectrum, 4 * tables.waves_y * tables.padded_x, 0.0)?;
         resize(&mut self.columns, 2 * height * tables.padded_x, 0.0)?;
@@ -163,13 +163,11 @@ impl Tables {
     }
 
     /// 1 / max(|f|·max(H, W), 1)^decay_power.
-    fn set_decay(&mut self, decay_power: f32) {
+    fn set_decay(&mut self, decay_power: f32) -> Result<()> {
         if self.decay_power == decay_power {
-            return;
+            return Ok(());
         }
-        self.decay_power = decay_power;
-        self.amplitudes.clear();
-        self.amplitudes.resize(self.waves_y * self.padded_x, 0.0);
+        resize(&mut self.amplitudes, self.waves_y * self.padded_x, 0.0)?;
         let (height, width) = (self.height as f64, self.width as f64);
         let unit = 1.0 / height.max(width);
         for ky in 0..self.waves_y {
@@ -180,6 +178,8 @@ impl Tables {
                 self.amplitudes[ky * self.padded_x + kx] = amplitude as f32;
             }
         }
+        self.decay_power = decay_power;
+        Ok(())
     }
 }
 
