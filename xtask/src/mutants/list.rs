@@ -185,8 +185,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/cpu/mod.rs",
-        find: "mask.render(y, tile);",
-        replace: "mask.render(0, tile);",
+        find: "mask.render(y, tile)?;",
+        replace: "mask.render(0, tile)?;",
         fault: "every tile of a large image gets the first rows of the mask",
     },
     Mutant {
@@ -230,6 +230,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         find: "if flip { width - 1 - shifted }",
         replace: "if flip { width - 1 - x }",
         fault: "a flipped view is not shifted",
+    },
+    Mutant {
+        file: "src/cpu/mod.rs",
+        find: "let failure = OnceLock::new();",
+        replace: "let failure = std::hint::black_box(Box::new(OnceLock::new()));",
+        fault: "every batch allocates",
+    },
+    Mutant {
+        file: "src/cpu/rows.rs",
+        find: "resize(memory, (len * size_of::<T>()).div_ceil(8), 0)?;",
+        replace: "memory.resize((len * size_of::<T>()).div_ceil(8), 0);",
+        fault: "a row for which there is no memory aborts the program",
     },
     Mutant {
         file: "src/cpu/rows.rs",
