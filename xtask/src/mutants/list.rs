@@ -262,6 +262,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "a flipped view is not shifted",
     },
     Mutant {
+        file: "src/cpu/mod.rs",
+        find: "let failure = OnceLock::new();",
+        replace: "let failure = std::hint::black_box(Box::new(OnceLock::new()));",
+        fault: "every batch allocates",
+    },
+    Mutant {
+        file: "src/cpu/rows.rs",
+        find: "resize(memory, (len * size_of::<T>()).div_ceil(8), 0)?;",
+        replace: "memory.resize((len * size_of::<T>()).div_ceil(8), 0);",
+        fault: "a row for which there is no memory aborts the program",
+    },
+    Mutant {
         file: "src/cpu/rows.rs",
         find: "self.staging.fill(T::default());",
         replace: "",
