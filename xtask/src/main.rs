@@ -8,6 +8,7 @@ mod partial;
 mod photos;
 mod python;
 mod test;
+mod wheel;
 mod workspace;
 
 use anyhow::Result;
@@ -32,6 +33,8 @@ enum Task {
     Mutants(mutants::Options),
     /// Measures this machine and writes docs/bench/cpu.md.
     Bench(bench::Options),
+    /// Packs the Python wheel.
+    Wheel(wheel::Options),
 }
 
 fn main() -> ExitCode {
@@ -59,5 +62,6 @@ fn run() -> Result<bool> {
         Task::Test(options) => test::run(&workspace, &options),
         Task::Mutants(options) => mutants::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
+        Task::Wheel(options) => wheel::run(&workspace, &options).map(|()| true),
     }
 }

@@ -5,7 +5,7 @@ use crate::mutants;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{demo, partial};
+use crate::{demo, partial, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -17,12 +17,15 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, the program, the demonstration, the pages.
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages.
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
     #[arg(long)]
     require_all: bool,
+    /// Only the steps whose names hold this text; what they need of earlier steps must be there.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -87,6 +90,8 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
+        step("Python: NumPy and ONNX Runtime", || python_tests(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
@@ -104,7 +109,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let start = Instant::now();
     let required = required(options.require_all, std::env::var("CI").ok().as_deref());
     let mut results = Vec::new();
-    for (name, step) in steps(workspace, options.scope) {
+    let mut steps = steps(workspace, options.scope);
+    if let Some(text) = &options.only {
+        steps.retain(|(name, _)| name.contains(text.as_str()));
+        if steps.is_empty() {
+            bail!("--only: no step's name holds {text:?}");
+        }
+    }
+    for (name, step) in steps {
         heading(&name);
         let start = Instant::now();
         let ended = step();
@@ -234,6 +246,17 @@ fn runtime_library(capi: &Path) -> Result<PathBuf> {
         }
     }
     bail!("{} holds no ONNX Runtime library", capi.display())
+}
+
+/// The tests of the Python package, as the wheel installs it.
+fn python_tests(workspace: &Workspace) -> Result<()> {
+    let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
+    let venv = Venv::of(workspace, "python", &requirements, &Python::find()?)?;
+    venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
+    let mut pytest = venv.python();
+    pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
+    pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
+    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]))
 }
 
 /// The program from outside: every preset becomes a model, masks and photographs become pictures.
