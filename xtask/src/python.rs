@@ -123,6 +123,15 @@ pub struct Venv {
 impl Venv {
     /// Makes `target/venv/<name>`, or takes the one that is there and was made from the same requirements.
     pub fn of(workspace: &Workspace, name: &str, requirements: &Path, python: &Python) -> Result<Venv> {
+        Venv::make(workspace, name, requirements, python, &[])
+    }
+
+    /// The same, with no package that the file does not name.
+    pub fn of_no_other(workspace: &Workspace, name: &str, requirements: &Path, python: &Python) -> Result<Venv> {
+        Venv::make(workspace, name, requirements, python, &["--no-deps"])
+    }
+
+    fn make(workspace: &Workspace, name: &str, requirements: &Path, python: &Python, options: &[&str]) -> Result<Venv> {
         let root = workspace.target.join("venv").join(name);
         let wanted = format!("{python}\n{}", read_requirements(requirements)?);
         let venv = Venv { python: root.join(BIN), root };
@@ -133,7 +142,7 @@ impl Venv {
         let partial = bare(workspace, name, python)?;
         command::run_quietly(
             &format!("Installing {}", packages(requirements)?),
-            pip(&partial.path().join(BIN)).arg("install").arg("--requirement").arg(requirements),
+            pip(&partial.path().join(BIN)).arg("install").args(options).arg("--requirement").arg(requirements),
             &workspace.log(&format!("pip-{name}")),
         )
         .context(PIP_HELP)?;

@@ -91,7 +91,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
-        step("Python: NumPy and ONNX Runtime", || python_tests(workspace)),
+        step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
@@ -248,10 +248,15 @@ fn runtime_library(capi: &Path) -> Result<PathBuf> {
     bail!("{} holds no ONNX Runtime library", capi.display())
 }
 
+/// The minor versions of Python 3 for which there are wheels of everything that the tests of the Python package meet.
+const TORCH_PYTHONS: RangeInclusive<u32> = 11..=13;
+
 /// The tests of the Python package, as the wheel installs it.
 fn python_tests(workspace: &Workspace) -> Result<()> {
     let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
-    let venv = Venv::of(workspace, "python", &requirements, &Python::find()?)?;
+    let python = TORCH_PYTHONS.into_iter().find_map(Python::at_hand);
+    let python = python.ok_or_else(|| Skip("torch has wheels for CPython 3.11 to 3.13, and none is here".into()))?;
+    let venv = Venv::of_no_other(workspace, "python", &requirements, &python)?;
     venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
     let mut pytest = venv.python();
     pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");

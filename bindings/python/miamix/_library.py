@@ -183,6 +183,7 @@ plan_free = _function("miamix_plan_free", None, _P)
 apply = _call("miamix_apply", _P, _P, _P, _P, _P, _SIZE, _P, _P, _P, _P, _P)
 mix = _call("miamix_mix", _P, _U64, _U64, _P, _P, _P, _SIZE, _P, _P, _P, _P, _P)
 apply_maps = _call("miamix_apply_maps", _P, _P, _P, _P, _P, _P)
+backward = _call("miamix_backward", _P, _P, _P, _P, _P, _P)
 masks = _call("miamix_masks", _P, _P, _P, _P, _P)
 
 

@@ -326,7 +326,7 @@ class Plan:
         return shape.samples, shape.height, shape.width
 
     @property
-    def partner_index(self) -> np.ndarray:
+    def partner_index(self) -> np.ndarray[Any, Any]:
         """[N] int64: the sample that each one is mixed with; its own index where it is mixed with itself or not at all."""
         index = np.empty(self.shape[0], np.int64)
         lib.plan_partner_index(self._handle.address, index.ctypes.data, index.size)
@@ -351,7 +351,7 @@ class Plan:
         lib.masks(self.mix._op.address, self._handle.address, C.byref(room), None, None)
         return masks
 
-    def label_weight(self) -> np.ndarray:
+    def label_weight(self) -> np.ndarray[Any, Any]:
         """Render what the primary's own labels weigh: [N] float32 (Eq. 12)."""
         weight = np.empty(self.shape[0], np.float32)
         room = arrays.describe(weight, "label_weight", written=True)
