@@ -145,10 +145,11 @@ impl BackwardJob<'_> {
         let (row, stride) = (self.grad.at::<T>(i, channel, y, 0), self.grad.strides[3]);
         let first = (-(dx as isize)).clamp(0, width as isize) as usize;
         let end = (width as isize - dx as isize).clamp(0, width as isize) as usize;
-        for x in first..end {
+        // A shift beyond the width leaves none.
+        for (x, mask) in (first..end).zip(&mask[first.min(end)..end]) {
             let share = match role {
-                Role::Primary => mask[x],
-                Role::Partner => 1.0 - mask[x],
+                Role::Primary => *mask,
+                Role::Partner => 1.0 - mask,
             };
             if share != 0.0 {
                 let shifted = (x as isize + dx as isize) as usize;
