@@ -1,11 +1,13 @@
 //! The CPU engine: one pass a sample renders its mask by tiles, weighs it, and mixes pixels and labels.
 
+mod backward;
 mod blend;
 mod convert;
 mod executor;
 mod labels;
 mod rows;
 
+pub(crate) use backward::BackwardJob;
 pub use executor::{Executor, Inline, MAX_THREADS, Threads};
 pub(crate) use labels::{LabelRows, LabelSource, one_hot};
 

@@ -9,6 +9,7 @@ mod partial;
 mod photos;
 mod python;
 mod test;
+mod wheel;
 mod workspace;
 
 use anyhow::Result;
@@ -35,6 +36,8 @@ enum Task {
     Bench(bench::Options),
     /// Counts the instructions that each part of the CPU engine takes: docs/bench/instructions.md.
     Instructions(instructions::Options),
+    /// Packs the Python wheel.
+    Wheel(wheel::Options),
 }
 
 fn main() -> ExitCode {
@@ -63,5 +66,6 @@ fn run() -> Result<bool> {
         Task::Mutants(options) => mutants::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
         Task::Instructions(options) => instructions::run(&workspace, &options),
+        Task::Wheel(options) => wheel::run(&workspace, &options).map(|()| true),
     }
 }
