@@ -32,6 +32,8 @@ def measure(program: Path, library: Path, quick: bool) -> dict:
     from peers.check import check
     from turns import Pace
 
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.25 * (os.cpu_count() or 1):
+        print(f"  warning: the machine is busy (load {load:.1f}): times will spread", file=sys.stderr)
     start = time.perf_counter()
     torch.set_grad_enabled(False)
     print("  the peers are held to the reference", file=sys.stderr, flush=True)

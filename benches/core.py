@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Core:
         return self._ask({"turn": {"contender": contender, "seconds": seconds}})["seconds"]
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
     def __enter__(self) -> "Core":
@@ -37,7 +39,9 @@ class Core:
         self.close()
 
     def _ask(self, request: dict) -> dict:
-        print(json.dumps(request), file=self._process.stdin, flush=True)
+        # A program that has ended has said why; reading from it tells that it has.
+        with suppress(BrokenPipeError):
+            print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._read()
 
     def _read(self) -> dict:

@@ -22,6 +22,7 @@ STYLE = {
     "axes.spines.right": False,
 }
 OURS, FLOOR, THEIRS = "#c2410c", "#94a3b8", "#1d4ed8"
+LINES = (OURS, THEIRS, "#15803d")
 AXES = {
     "samples": "samples (3x64x64)",
     "channels": "channels (64 samples, 64x64)",
@@ -96,9 +97,9 @@ def _scaling(scaling: list[dict]) -> Figure:
 
 
 def _lines(panel: Axes, rows: Sequence[dict], size: str) -> None:
-    for threads in dict.fromkeys(row["threads"] for row in rows):
+    for threads, colour in zip(dict.fromkeys(row["threads"] for row in rows), LINES):
         of_threads = [row for row in rows if row["threads"] == threads]
-        sizes, colour = [row["batch"][size] for row in of_threads], (OURS, THEIRS)[threads > 1]
+        sizes = [row["batch"][size] for row in of_threads]
         label = f"{threads} thread{'s' if threads > 1 else ''}"
         panel.plot(sizes, [read.ms(row, read.OPERATOR) for row in of_threads], "o-", ms=3, color=colour, label=label)
         panel.plot(sizes, [read.floor_ms(row) for row in of_threads], "--", color=colour, alpha=0.6)

@@ -70,10 +70,10 @@ def _expectations(workloads: list[dict]) -> str:
             _name(result), str(result["threads"]), _number(operator), f"{1e3 * batch.samples / operator:.0f}",
             f"{operator / read.floor_ms(result):.2f}", *(_number(r / operator) if r else "–" for r in ratios),
         ])  # fmt: skip
-    heads = ["workload", "threads", "ms", "images/s", "times the floor"]
-    heads += [f"as fast as {name}" for name in ("timm's mixup", "MiAMix in batched PyTorch", "MiAMix in NumPy")]
+    heads = ["workload", "threads", "ms", "images/s", "time over the floor"]
+    heads += [f"speed over {name}" for name in ("timm's mixup", "MiAMix in batched PyTorch", "MiAMix in NumPy")]
     note = (
-        "\n\n“As fast as”: their time over ours. Timm's mixup has one λ a batch and no masks; of bytes it is "
+        "\n\nSpeed over another: its time divided by ours. Timm's mixup has one λ a batch and no masks; of bytes it is "
         "`FastCollateMixup`, which makes the batch too. NumPy works on one thread."
     )
     return _table(heads, rows, left=1) + note
@@ -169,7 +169,7 @@ def _scaling(scaling: list[dict]) -> str:
         rows.setdefault((row["axis"], str(batch)), []).extend([*cells, f"{operator / read.floor_ms(row):.2f}"])
     threads = dict.fromkeys(row["threads"] for row in scaling)
     heads = ["what changes", "batch"]
-    heads += [f"{what}, {_threads(n)}" for n in threads for what in ("ms", "ns an element", "times the floor")]
+    heads += [f"{what}, {_threads(n)}" for n in threads for what in ("ms", "ns an element", "time over the floor")]
     return _table(heads, [[*key, *cells] for key, cells in rows.items()], left=2)
 
 

@@ -70,14 +70,9 @@ def workloads(core: Core, pace: Pace, library: Path, program: Path) -> list[dict
         refused = {}
         for peer, prepare in peers(batch, threads, library, program).items():
             try:
-                call = prepare()
-                call()
+                ready[peer] = partial(turn, prepare())
             except Refused as error:
                 refused[peer] = str(error)
-            except Exception as error:  # whatever a library says to a batch that it does not take
-                refused[peer] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            else:
-                ready[peer] = partial(turn, call)
         times = take_turns(ready, pace)
         results.append(
             {"workload": name, "batch": asdict(batch), "threads": threads, "times": times, "refused": refused}
@@ -130,7 +125,7 @@ def scaling(core: Core, pace: Pace) -> list[dict]:
         {"axis": axis, "batch": asdict(batch), "threads": threads}
         for axis, of_axis in batches.items()
         for batch in of_axis
-        for threads in THREADS
+        for threads in sorted({*THREADS, core.machine["cores"]})
     ]
     return _core_alone(core, cases, ("operator", "floor_plain", "floor_streaming"), pace, "scaling")
 

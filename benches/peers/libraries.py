@@ -29,11 +29,15 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _mixer(make: Callable[[Batch], Callable[[Tensor, Tensor], object]]) -> Callable[[Batch], Callable[[], object]]:
-    """A contender that calls a mixer with images and labels."""
+    """A contender that calls a mixer with images and labels, if it takes them."""
 
     def prepare(batch: Batch) -> Callable[[], object]:
         mixer = make(batch)
         images, labels = tensors(batch)
+        try:
+            mixer(images, labels)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise Refused(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
         return lambda: mixer(images, labels)
 
     return prepare
