@@ -32,7 +32,8 @@ def measure(program: Path, library: Path, quick: bool) -> dict:
     from peers.check import check
     from turns import Pace
 
-    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.25 * (os.cpu_count() or 1):
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    if load is not None and load > 0.25 * (os.cpu_count() or 1):
         print(f"  warning: the machine is busy (load {load:.1f}): times will spread", file=sys.stderr)
     start = time.perf_counter()
     torch.set_grad_enabled(False)
@@ -45,6 +46,7 @@ def measure(program: Path, library: Path, quick: bool) -> dict:
             "machine": core.machine,
             "versions": {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "quick": quick,
+            "load": load,
             "workloads": sections.workloads(core, beside_peers, library, program),
             "layouts": sections.layouts(core, alone),
             "methods": sections.methods(core, alone),

@@ -45,8 +45,9 @@ def page(results: dict, pictures: dict[str, str]) -> str:
 def _setting(results: dict) -> str:
     machine, versions = results["machine"], results["versions"]
     cache = f", last-level cache {machine['cache']}" if machine["cache"] else ""
+    load = "" if results["load"] is None else f", load {results['load']:.2f} before the run"
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores{cache}, SIMD {machine['simd']}, {machine['system']}",
+        f"{machine['cpu']}, {machine['cores']} cores{cache}, SIMD {machine['simd']}, {machine['system']}{load}",
         f"miamix {machine['miamix']}, {machine['rustc']}",
         ", ".join(f"{name} {number}" for name, number in versions.items()),
     ]
@@ -74,7 +75,7 @@ def _expectations(workloads: list[dict]) -> str:
     heads += [f"speed over {name}" for name in ("timm's mixup", "MiAMix in batched PyTorch", "MiAMix in NumPy")]
     note = (
         "\n\nSpeed over another: its time divided by ours. Timm's mixup has one λ a batch and no masks; of bytes it is "
-        "`FastCollateMixup`, which makes the batch too. NumPy works on one thread."
+        "FastCollateMixup. NumPy works on one thread."
     )
     return _table(heads, rows, left=1) + note
 
@@ -98,10 +99,12 @@ _CORE = (read.OPERATOR, read.PLAIN, read.STREAMING, read.MEMCPY)
 def _peer_notes() -> str:
     return "\n".join([
         "* MiAMix in batched PyTorch and in NumPy (`benches/peers`) are the same operator, written as a skilled user "
-        "would; before anything is measured their masks, pixels and draws are compared with `tests/reference`.",
+        "would; before anything is measured their masks, pixels and draws are compared with `tests/reference`. "
+        "PyTorch blends bfloat16 under masks rounded to bfloat16.",
         "* MiAMix in ONNX Runtime is this library in a session that allocates its outputs.",
         "* timm and torchvision mix a whole batch under one λ, timm in place; kornia draws a λ a sample. "
-        "All mix by one layer.",
+        "All mix by one layer: a box, or no mask at all.",
+        "* Timm's FastCollateMixup takes single images and makes the batch of them.",
     ])  # fmt: skip
 
 
@@ -122,7 +125,7 @@ def _peer_tables(workloads: list[dict]) -> list[str]:
             [read.LABELS.get(name, name), *(cell(result, name) for result in of_threads)]
             for name in read.contenders(of_threads)
         ]
-        tables.append(_table([_threads(threads), *(_name(result) for result in of_threads)], rows, left=1))
+        tables.append(_table([_threads(threads), *(result["workload"] for result in of_threads)], rows, left=1))
     return [*tables, "  \n".join(f"({number}) {note}" for note, number in notes.items())]
 
 
