@@ -13,6 +13,8 @@ mod select;
 mod smooth;
 mod warp;
 
+#[cfg(feature = "cuda")]
+pub(crate) use fmix::{amplitude, circle, n_waves};
 pub(crate) use merge::{mean_weight, weight_sum};
 
 use crate::config::{MAX_LAYERS, Merge};

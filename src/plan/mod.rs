@@ -98,6 +98,12 @@ impl Cells {
         self.0[(cell / 64) as usize] >> (cell % 64) & 1 == 1
     }
 
+    /// Bit `cell % 64` of word `cell / 64` is set where the cell is in the set.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn words(&self) -> [u64; 4] {
+        self.0
+    }
+
     /// The cells, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0..256).filter(|&cell| self.contains(cell))
