@@ -144,9 +144,14 @@ API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
   // Parameters are the driver's own from here on.
   const std::string parameter((const char*)parameters[0], kernel->bytes);
   return put(stream, [=] {
-    const on_cpu::Kernel* chosen = kernel;
+    const on_cpu::Kernel* chosen = use_ptx ? nullptr : kernel;
     for (size_t i = 0; use_ptx && i < on_cpu::n_ptx_kernels; ++i) {
-      if (strcmp(on_cpu::ptx_kernels[i].name, kernel->name) == 0) chosen = &on_cpu::ptx_kernels[i];
+      const on_cpu::Kernel& translated = on_cpu::ptx_kernels[i];
+      if (strcmp(translated.name, kernel->name) == 0 && translated.bytes == kernel->bytes) chosen = &translated;
+    }
+    if (!chosen) {
+      failure = std::string(kernel->name) + ": not in the PTX, or with another parameter";
+      return;
     }
     ++counts[LAUNCHED];
     // As aligned as a parameter of 8-byte numbers is.
