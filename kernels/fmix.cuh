@@ -154,12 +154,12 @@ __device__ __forceinline__ u64 fmix_key(float value, u32 index) {
 // A histogram over [least, greatest] finds the bin of the n-th largest, and the few values of that bin are ranked
 // directly. Should they be many (a flat field), the key is found bit by bit.
 //
-// histogram: [BINS]; candidates: [CANDIDATES].
+// Thread t reads the values t, t + BLOCK, ... alone. histogram: [BINS]; candidates: [CANDIDATES].
 __device__ __forceinline__ u64 fmix_threshold(const float* field, u32 pixels, u32 n, Common& common, u32* histogram,
                                               u64* candidates) {
   if (n == 0) return ~0ull;  // no key: its index would be -1
   if (n >= pixels) return 0;
-  float low = field[0], high = low;
+  float low = __uint_as_float(0x7f800000u), high = -low;  // infinities
   for (u32 i = threadIdx.x; i < pixels; i += BLOCK) {
     const float value = field[i];
     low = fminf(low, value);
@@ -249,8 +249,8 @@ __device__ __forceinline__ void fmix_given(const Fmix& fmix, const Layer& layer,
   __syncthreads();  // the spectrum is read by all
   fmix_field<ROWS>(fmix, spectrum, turns, (float2*)(spectrum + fmix.waves_y * fmix.waves_x), field);
   if (layer.warped) {
+    // No barrier: from here on a thread reads what it wrote itself.
     fmix_resample(fmix, layer, field, warped);
-    __syncthreads();  // the warped field is whole
     field = warped;
   }
   u64* candidates = (u64*)work;

@@ -452,6 +452,8 @@ fn plans_written_by_hand_are_followed() {
         fmix(0.37, 2.0, warp),
         // Only the lowest wave is left, which is the same in every row or column: ties.
         fmix(0.37, 300.0, "null"),
+        // So many in one bin that they are not ranked one by one.
+        fmix(0.01, 3000.0, "null"),
         fmix(0.5, 3.5, r#"{"angle_rad": 0.0, "shear": 0.0}"#),
         format!(r#"{{"method": "cutmix", "lambda": 0.5, "given": 0.5, "x0": -9, "y0": 3, "x1": 5, "y1": 700, "warp": {warp}, "smooth_px": 15}}"#),
         r#"{"method": "cutmix", "lambda": 0.5, "given": 0.0, "x0": 4, "y0": 3, "x1": 4, "y1": 7, "warp": null, "smooth_px": 1}"#.into(),
@@ -461,14 +463,14 @@ fn plans_written_by_hand_are_followed() {
         r#"{"method": "mixup", "lambda": 0.5, "given": 1.0}"#.into(),
     ];
     for merge in ["product", "sum"] {
-        for (h, w) in [(1, 1), (2, 2), (2, 33), (1, 600), (21, 34), (2, 2100), (64, 128)] {
+        for (h, w) in [(1, 1), (2, 2), (2, 33), (1, 600), (21, 34), (2, 2100), (64, 128), (70, 600)] {
             let view = r#"{"flip": true, "dx": 1, "dy": -2}"#;
             let samples: Vec<String> = layers
                 .iter()
                 .chain([&layers[2..=5].join(","), &String::new()])
                 .enumerate()
                 .map(|(i, layers)| {
-                    let partner = (i + 3) % 13;
+                    let partner = (i + 3) % 14;
                     format!(
                         r#"{{"partner_index": {partner}, "primary_view": {view}, "partner_view": {view}, "layers": [{layers}]}}"#
                     )
