@@ -209,8 +209,9 @@ struct Launch {
   u64 bad_label;
   // One bit a pixel, 1 where it is given: [N, k_max, ⌈H·W / 32⌉] u32, of fmix layers; large images only.
   u64 given;
-  // Room for `n_slots` fields: each [waves_x, W/2 + 1] (cos, sin), then [H, W] twice.
+  // Room for `n_slots` fields: each [waves_x, at most W/2 + 1] (cos, sin), then [H, W] twice.
   u64 slots;
+  u64 slot_bytes;
   // [N] u64: Σ round(mask·2²⁴), 0 at the start.
   u64 sums;
   // [N] u32: tiles done, 0 at the start.
@@ -239,7 +240,7 @@ struct Launch {
   u32 phase;
   u32 n_slots;
 };
-static_assert(sizeof(Launch) == 360, "Launch");
+static_assert(sizeof(Launch) == 368, "Launch");
 #ifndef __CUDACC_RTC__
 static_assert(__builtin_offsetof(Launch, plan) == 0, "Launch.plan");
 static_assert(__builtin_offsetof(Launch, samples_at) == 8, "Launch.samples_at");
@@ -260,25 +261,26 @@ static_assert(__builtin_offsetof(Launch, partner_index) == 232, "Launch.partner_
 static_assert(__builtin_offsetof(Launch, bad_label) == 240, "Launch.bad_label");
 static_assert(__builtin_offsetof(Launch, given) == 248, "Launch.given");
 static_assert(__builtin_offsetof(Launch, slots) == 256, "Launch.slots");
-static_assert(__builtin_offsetof(Launch, sums) == 264, "Launch.sums");
-static_assert(__builtin_offsetof(Launch, done) == 272, "Launch.done");
-static_assert(__builtin_offsetof(Launch, n_samples) == 280, "Launch.n_samples");
-static_assert(__builtin_offsetof(Launch, channels) == 284, "Launch.channels");
-static_assert(__builtin_offsetof(Launch, height) == 288, "Launch.height");
-static_assert(__builtin_offsetof(Launch, width) == 292, "Launch.width");
-static_assert(__builtin_offsetof(Launch, k_max) == 296, "Launch.k_max");
-static_assert(__builtin_offsetof(Launch, waves_y) == 300, "Launch.waves_y");
-static_assert(__builtin_offsetof(Launch, waves_x) == 304, "Launch.waves_x");
-static_assert(__builtin_offsetof(Launch, tile_w) == 308, "Launch.tile_w");
-static_assert(__builtin_offsetof(Launch, tile_h) == 312, "Launch.tile_h");
-static_assert(__builtin_offsetof(Launch, tiles_x) == 316, "Launch.tiles_x");
-static_assert(__builtin_offsetof(Launch, tiles) == 320, "Launch.tiles");
-static_assert(__builtin_offsetof(Launch, sink) == 324, "Launch.sink");
-static_assert(__builtin_offsetof(Launch, access) == 328, "Launch.access");
-static_assert(__builtin_offsetof(Launch, label_kind) == 332, "Launch.label_kind");
-static_assert(__builtin_offsetof(Launch, n_classes) == 336, "Launch.n_classes");
-static_assert(__builtin_offsetof(Launch, hot_on) == 340, "Launch.hot_on");
-static_assert(__builtin_offsetof(Launch, hot_off) == 344, "Launch.hot_off");
-static_assert(__builtin_offsetof(Launch, phase) == 348, "Launch.phase");
-static_assert(__builtin_offsetof(Launch, n_slots) == 352, "Launch.n_slots");
+static_assert(__builtin_offsetof(Launch, slot_bytes) == 264, "Launch.slot_bytes");
+static_assert(__builtin_offsetof(Launch, sums) == 272, "Launch.sums");
+static_assert(__builtin_offsetof(Launch, done) == 280, "Launch.done");
+static_assert(__builtin_offsetof(Launch, n_samples) == 288, "Launch.n_samples");
+static_assert(__builtin_offsetof(Launch, channels) == 292, "Launch.channels");
+static_assert(__builtin_offsetof(Launch, height) == 296, "Launch.height");
+static_assert(__builtin_offsetof(Launch, width) == 300, "Launch.width");
+static_assert(__builtin_offsetof(Launch, k_max) == 304, "Launch.k_max");
+static_assert(__builtin_offsetof(Launch, waves_y) == 308, "Launch.waves_y");
+static_assert(__builtin_offsetof(Launch, waves_x) == 312, "Launch.waves_x");
+static_assert(__builtin_offsetof(Launch, tile_w) == 316, "Launch.tile_w");
+static_assert(__builtin_offsetof(Launch, tile_h) == 320, "Launch.tile_h");
+static_assert(__builtin_offsetof(Launch, tiles_x) == 324, "Launch.tiles_x");
+static_assert(__builtin_offsetof(Launch, tiles) == 328, "Launch.tiles");
+static_assert(__builtin_offsetof(Launch, sink) == 332, "Launch.sink");
+static_assert(__builtin_offsetof(Launch, access) == 336, "Launch.access");
+static_assert(__builtin_offsetof(Launch, label_kind) == 340, "Launch.label_kind");
+static_assert(__builtin_offsetof(Launch, n_classes) == 344, "Launch.n_classes");
+static_assert(__builtin_offsetof(Launch, hot_on) == 348, "Launch.hot_on");
+static_assert(__builtin_offsetof(Launch, hot_off) == 352, "Launch.hot_off");
+static_assert(__builtin_offsetof(Launch, phase) == 356, "Launch.phase");
+static_assert(__builtin_offsetof(Launch, n_slots) == 360, "Launch.n_slots");
 #endif

@@ -89,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_small(const Launch
     float* field = (float*)work;
     char* rest = work + ((pixels * 4 + 15u) & ~15u);
     float* warped = (float*)(rest + BINS * 4 + CANDIDATES * 8);
-    fmix_given<4>(fmix_of(launch, layer), layer, 0, field, warped, rest, common, given + j * words);
+    fmix_given(fmix_of(launch, layer), layer, 0, field, warped, rest, common, given + j * words);
   }
   const Tile tile = {0, 0, launch.width, launch.height};
   const u64 sum = mix_tile(launch, sample, n, tile, given, common, (unsigned char*)work);
@@ -98,16 +98,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_small(const Launch
 
 // One block of PHASE_FIELDS that makes bits: layers `slot`, `slot + n_slots`, ... of the plan's list.
 __device__ __forceinline__ void make_bits(const Launch& launch, u32 slot, Common& common, char* work) {
-  const u32 words = given_words(launch), half = launch.width / 2 + 1;
+  const u32 words = given_words(launch), reach = fmix_reach(launch.width), n_turns = launch.waves_x * reach;
   const u64 pixels = (u64)launch.height * launch.width;
-  const u64 n_turns = (u64)launch.waves_x * half;
   const u32 n_fmix = ((const Header*)launch.plan)->n_fmix;
-  float2* turns = (float2*)(launch.slots + slot * (n_turns + pixels) * 8);
+  float2* turns = (float2*)(launch.slots + slot * launch.slot_bytes);
   float* field = (float*)(turns + n_turns);
   const float2* circle_x = (const float2*)(launch.plan + launch.circle_x_at);
   if (slot >= n_fmix) return;
   for (u32 i = threadIdx.x; i < n_turns; i += BLOCK) {
-    const u32 kx = i / half, x = i - kx * half;
+    const u32 kx = i / reach, x = i - kx * reach;
     turns[i] = __ldg(circle_x + (u32)((u64)kx * x % launch.width));
   }
   for (u32 entry = slot; entry < n_fmix; entry += launch.n_slots) {
@@ -115,7 +114,7 @@ __device__ __forceinline__ void make_bits(const Launch& launch, u32 slot, Common
     load_layers(launch, n, j, 1, common);  // its barrier also completes the turns
     const Layer& layer = common.layers[0];
     u32* given = (u32*)launch.given + ((u64)n * launch.k_max + j) * words;
-    fmix_given<8>(fmix_of(launch, layer), layer, turns, field, field + pixels, work, common, given);
+    fmix_given(fmix_of(launch, layer), layer, turns, field, field + pixels, work, common, given);
   }
 }
 

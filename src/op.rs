@@ -265,11 +265,11 @@ impl MiaMix {
                 if masks.dim() != (samples, height, width) {
                     return Err(Error::shape("masks", format!("{:?}", [samples, height, width]), masks.shape()));
                 }
-                let strides = format!("strides {:?}", masks.strides());
-                let compact = masks.as_slice_mut();
-                let Some(compact) = compact else {
+                if !masks.is_standard_layout() {
+                    let strides = format!("strides {:?}", masks.strides());
                     return Err(Error::dtype("masks", "must be compact, in the order [N, H, W]", strides));
-                };
+                }
+                let compact = masks.as_slice_mut().expect("compact, as checked just above");
                 if let Some(label_weight) = &label_weight {
                     check_apart(("label_weight", bytes_of(label_weight)), ("masks", bytes_of(compact)))?;
                 }

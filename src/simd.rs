@@ -31,6 +31,8 @@ pub(crate) trait Lanes: Copy {
     fn sub(self, other: Self) -> Self;
     /// self·b + c, rounded once.
     fn fma(self, b: Self, c: Self) -> Self;
+    /// The last value first.
+    fn reversed(self) -> Self;
 }
 
 /// Lanes without a register type of their own: `L`'s arithmetic, value by value.
@@ -80,6 +82,10 @@ impl<L: Level, const N: usize> Lanes for Array<L, N> {
     fn fma(self, b: Self, c: Self) -> Self {
         Self::from_fn(|i| L::fma(self.0[i], b.0[i], c.0[i]))
     }
+    #[inline(always)]
+    fn reversed(self) -> Self {
+        Self::from_fn(|i| self.0[N - 1 - i])
+    }
 }
 
 /// The register types of x86-64.
@@ -89,7 +95,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! lanes {
-        ($level:ident, $lanes:ident, $register:ty, $n:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident, $fmadd:ident) => {
+        ($level:ident, $lanes:ident, $register:ty, $n:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident, $fmadd:ident, $permute:expr) => {
             /// Only called from code compiled for it.
             pub(crate) struct $level;
 
@@ -136,6 +142,11 @@ mod x86 {
                     // SAFETY: as above.
                     $lanes(unsafe { $fmadd(self.0, b.0, c.0) })
                 }
+                #[inline(always)]
+                fn reversed(self) -> Self {
+                    // SAFETY: as above.
+                    $lanes(unsafe { $permute(self.0) })
+                }
             }
         };
     }
@@ -149,7 +160,8 @@ mod x86 {
         _mm256_storeu_ps,
         _mm256_add_ps,
         _mm256_sub_ps,
-        _mm256_fmadd_ps
+        _mm256_fmadd_ps,
+        |v| _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0))
     );
     lanes!(
         Avx512,
@@ -161,7 +173,8 @@ mod x86 {
         _mm512_storeu_ps,
         _mm512_add_ps,
         _mm512_sub_ps,
-        _mm512_fmadd_ps
+        _mm512_fmadd_ps,
+        |v| _mm512_permutexvar_ps(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), v)
     );
 }
 

@@ -13,6 +13,7 @@ use crate::config::LabelWeight;
 use crate::error::Result;
 use crate::float_mode::DefaultFloatMode;
 use crate::mask::{MaskScratch, SampleMask, mean_weight, weight_sum};
+use crate::memory::resize;
 use crate::plan::Plan;
 use crate::tensor::{Dtype, Raw};
 use blend::{Choose, Mix};
@@ -120,18 +121,21 @@ impl MixJob<'_> {
         let Scratch { mask, tile, spread, staging: [primary_row, partner_row, out_row] } = scratch;
         let layout = Layout::of(&self.out);
         let (planes, per_pixel) = layout.split(channels);
-        let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row);
+        let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row)?;
         let mut partner =
-            RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row);
-        let mut out = RowWriter::<T>::new(self.out, i, layout, out_row);
+            RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row)?;
+        let mut out = RowWriter::<T>::new(self.out, i, layout, out_row)?;
+        if per_pixel > 1 {
+            resize(spread, tile_rows(self.plan) * width * per_pixel, 0.0)?;
+        }
         let weight = for_each_tile(self.plan, i, mask, tile, |y, tile, constant| {
             let n_rows = tile.len() / width;
             let mask = if per_pixel == 1 {
                 tile
             } else {
-                spread.resize(tile.len() * per_pixel, 0.0);
+                let spread = &mut spread[..tile.len() * per_pixel];
                 blend::spread(tile, per_pixel, spread);
-                &spread[..]
+                &*spread
             };
             let mix = |primary: &[T], partner: &[T], out: &mut [T], mask: &[f32]| match constant {
                 Some(1.0) => out.copy_from_slice(primary),
@@ -177,10 +181,10 @@ impl MapJob<'_> {
             let sample = self.plan.sample(i);
             let Scratch { mask, tile, staging: [primary_row, partner_row, out_row], .. } = scratch;
             let layout = Layout::Planar;
-            let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row);
+            let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row)?;
             let mut partner =
-                RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row);
-            let mut out = RowWriter::<T>::new(self.out, i, layout, out_row);
+                RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row)?;
+            let mut out = RowWriter::<T>::new(self.out, i, layout, out_row)?;
             for_each_tile(self.plan, i, mask, tile, |y, tile, _| {
                 for (y, mask) in (y..).zip(tile.chunks_exact(self.plan.width)) {
                     out.row(0, y, |out| {
@@ -238,6 +242,11 @@ fn for_each_sample(
     failure.into_inner().map_or(Ok(()), Err)
 }
 
+/// Rows of a tile.
+fn tile_rows(plan: &Plan) -> usize {
+    (TILE_PX / plan.width).clamp(1, plan.height)
+}
+
 /// Renders the mask of sample `i` by tiles of whole rows and gives each to `use_tile(first_row, tile, constant)`,
 /// `constant` being its value where the whole mask has one; the sum of the mask's weights.
 fn for_each_tile(
@@ -250,14 +259,14 @@ fn for_each_tile(
     let (height, width) = (plan.height, plan.width);
     let mut mask = SampleMask::new(plan.sample(i).layers, plan.merge, height, width, scratch)?;
     let constant = mask.constant();
-    let n_rows = (TILE_PX / width).clamp(1, height);
+    let n_rows = tile_rows(plan);
     tile.clear();
-    tile.resize(n_rows * width, constant.unwrap_or(0.0));
+    resize(tile, n_rows * width, constant.unwrap_or(0.0))?;
     let mut sum = 0;
     for y in (0..height).step_by(n_rows) {
         let tile = &mut tile[..n_rows.min(height - y) * width];
         if constant.is_none() {
-            mask.render(y, tile);
+            mask.render(y, tile)?;
             sum += weight_sum(tile);
         }
         use_tile(y, tile, constant);

@@ -1,5 +1,7 @@
 //! Rows of images in any layout, under a view: as they lie in memory where they can be, else through a staging row.
 
+use crate::error::Result;
+use crate::memory::resize;
 use crate::plan::View;
 use crate::tensor::Raw;
 
@@ -77,16 +79,16 @@ impl Place {
 }
 
 /// Room for `len` elements of `T`, of at most 8 bytes each and no destructor.
-fn staging<T: Copy + Default>(memory: &mut Vec<u64>, len: usize) -> &mut [T] {
+fn staging<T: Copy + Default>(memory: &mut Vec<u64>, len: usize) -> Result<&mut [T]> {
     const { assert!(align_of::<T>() <= align_of::<u64>()) };
-    memory.resize((len * size_of::<T>()).div_ceil(8), 0);
+    resize(memory, (len * size_of::<T>()).div_ceil(8), 0)?;
     let room = memory.as_mut_ptr().cast::<T>();
     for i in 0..len {
         // SAFETY: `memory` holds `len` elements of T and is aligned for them.
         unsafe { room.add(i).write(T::default()) };
     }
     // SAFETY: as above, all written.
-    unsafe { std::slice::from_raw_parts_mut(room, len) }
+    Ok(unsafe { std::slice::from_raw_parts_mut(room, len) })
 }
 
 /// Reads the rows of one sample under a view.
@@ -98,10 +100,10 @@ pub(super) struct RowReader<'a, T> {
 
 impl<'a, T: Copy + Default> RowReader<'a, T> {
     /// Sample `sample` of `raw`, which can be read as long as the reader lives.
-    pub fn new(raw: Raw, sample: usize, view: View, layout: Layout, memory: &'a mut Vec<u64>) -> Self {
+    pub fn new(raw: Raw, sample: usize, view: View, layout: Layout, memory: &'a mut Vec<u64>) -> Result<Self> {
         let place = Place::new(raw, sample, layout);
         let staged = view != View::IDENTITY || !place.direct;
-        RowReader { place, view, staging: staging(memory, if staged { place.row_len } else { 0 }) }
+        Ok(RowReader { place, view, staging: staging(memory, if staged { place.row_len } else { 0 })? })
     }
 
     /// `n_rows` rows as they lie in memory, if they lie there one after the other.
@@ -147,9 +149,9 @@ pub(super) struct RowWriter<'a, T> {
 
 impl<'a, T: Copy + Default> RowWriter<'a, T> {
     /// Sample `sample` of `raw`, which only this writer writes as long as it lives.
-    pub fn new(raw: Raw, sample: usize, layout: Layout, memory: &'a mut Vec<u64>) -> Self {
+    pub fn new(raw: Raw, sample: usize, layout: Layout, memory: &'a mut Vec<u64>) -> Result<Self> {
         let place = Place::new(raw, sample, layout);
-        RowWriter { place, staging: staging(memory, if place.direct { 0 } else { place.row_len }) }
+        Ok(RowWriter { place, staging: staging(memory, if place.direct { 0 } else { place.row_len })? })
     }
 
     /// `n_rows` rows as they lie in memory, if they lie there one after the other.

@@ -25,6 +25,7 @@ pub(super) struct Grid {
     tile: [usize; 2],
     tiles: [usize; 2],
     pub n_slots: usize,
+    slot_bytes: usize,
     shared_bytes: usize,
     /// Parts of the workspace, bytes from its start: sums, tiles done, bits, slots, and after them a plan.
     pub done_at: usize,
@@ -78,7 +79,8 @@ impl Grid {
         let done_at = part(large * samples * 4);
         let given_at = part(if n_slots > 0 { samples * layout.k_max * words * 4 } else { 0 });
         let slots_at = part(n_slots * slot_bytes);
-        let grid = Grid { small, tile, tiles, n_slots, shared_bytes, done_at, given_at, slots_at, plan_at: end };
+        let grid =
+            Grid { small, tile, tiles, n_slots, slot_bytes, shared_bytes, done_at, given_at, slots_at, plan_at: end };
         if grid.blocks(layout, PHASE_FIELDS) > i32::MAX as usize {
             return Err(Error::Unsupported(format!(
                 "images: {samples} of {height}×{width} pixels are more than one CUDA launch takes"
@@ -118,6 +120,7 @@ impl Grid {
             done: at(self.done_at),
             given: at(self.given_at),
             slots: at(self.slots_at),
+            slot_bytes: self.slot_bytes as u64,
             n_samples: samples as u32,
             height: height as u32,
             width: width as u32,

@@ -241,8 +241,9 @@ shared! {
         bad_label: u64,
         /// One bit a pixel, 1 where it is given: [N, k_max, ⌈H·W / 32⌉] u32, of fmix layers; large images only.
         given: u64,
-        /// Room for `n_slots` fields: each [waves_x, W/2 + 1] (cos, sin), then [H, W] twice.
+        /// Room for `n_slots` fields: each [waves_x, at most W/2 + 1] (cos, sin), then [H, W] twice.
         slots: u64,
+        slot_bytes: u64,
         /// [N] u64: Σ round(mask·2²⁴), 0 at the start.
         sums: u64,
         /// [N] u32: tiles done, 0 at the start.

@@ -12,8 +12,10 @@
 //! F(x, y)   = Σ_kx P cos θ − Q sin θ
 //! ```
 //!
-//! and rows y, H − y and columns x, W − x share their sums.
-//! Each sum is one chain of fused multiply-adds in ascending k, the same on every engine.
+//! Each sum is the sum of two chains of fused multiply-adds in ascending k, one over even and one over odd k,
+//! the same on every engine. So rows y, H − y, H/2 − y, H/2 + y and columns x, W − x, W/2 − x, W/2 + x share
+//! their chains: only signs differ. (Where a side is odd, y, H − y or x, W − x do.) At 33 waves a side that is
+//! less work than a fast transform of the rows.
 //!
 //! # Source
 //! FMix (Harris et al., 2020), with the spectrum of its paper; `docs/draw.md` gives c(k).
@@ -49,7 +51,6 @@ pub(super) struct FMix {
     spectrum: Vec<f32>,
     /// P and Q: `[H, 2, padded_x]`.
     columns: Vec<f32>,
-    mirror: Vec<f32>,
     field: Vec<f32>,
     warped: Vec<f32>,
     candidates: Vec<f32>,
@@ -72,34 +73,30 @@ impl FMix {
             self.tables = Some(Tables::new(height, width)?);
         }
         let Some(tables) = &mut self.tables else { unreachable!("made above") };
-        tables.set_decay(decay_power);
+        tables.set_decay(decay_power)?;
         let tables = &*tables;
         resize(&mut self.spectrum, 4 * tables.waves_y * tables.padded_x, 0.0)?;
         resize(&mut self.columns, 2 * height * tables.padded_x, 0.0)?;
-        resize(&mut self.mirror, 4 * tables.half_x, 0.0)?;
         // A warped field is read between pixels: one more row and column spare it the wrapping.
         let stride = width + usize::from(warp.is_some());
-        resize(&mut self.field, (height + usize::from(warp.is_some())) * stride, 0.0)?;
+        resize(&mut self.field, height * stride + stride.max(PAD), 0.0)?;
         dispatch(Spectrum { noise_key, tables, spectrum: &mut self.spectrum });
         dispatch(Columns { tables, spectrum: &self.spectrum, columns: &mut self.columns });
-        dispatch(Rows { tables, columns: &self.columns, stride, mirror: &mut self.mirror, field: &mut self.field });
+        dispatch(Rows { tables, columns: &self.columns, stride, field: &mut self.field });
         let field = match warp {
-            None => &self.field,
+            None => &self.field[..height * width],
             Some(warp) => {
                 let (first, last) = self.field.split_at_mut(height * stride);
-                last.copy_from_slice(&first[..stride]);
-                for row in self.field.chunks_exact_mut(stride) {
+                for row in first.chunks_exact_mut(stride) {
                     row[width] = row[0];
                 }
+                last[..stride].copy_from_slice(&first[..stride]);
                 resize(&mut self.warped, height * width, 0.0)?;
                 dispatch(Resample { field: &self.field, warp, height, width, out: &mut self.warped });
                 &self.warped
             }
         };
-        // A flat field leaves them all to choose from.
-        self.candidates.clear();
-        reserve(&mut self.candidates, height * width)?;
-        let threshold = select::threshold(field, given_px as usize, &mut self.candidates);
+        let threshold = select::threshold(field, given_px as usize, &mut self.candidates)?;
         dispatch(Cut { field, threshold, plane });
         Ok(())
     }
@@ -114,12 +111,12 @@ struct Tables {
     /// Number of k_x.
     waves_x: usize,
     padded_x: usize,
-    /// cos then sin of 2πk_y y/H: `[H/2 + 1, waves_y, 2]`.
+    /// cos and sin of 2πk_y y/H: `[reach(H), waves_y, 2]`.
     turns_y: Vec<f32>,
-    /// cos and sin of 2πk_x x/W: `[waves_x, 2, half_x]`.
+    /// cos and sin of 2πk_x x/W: `[waves_x, 2, reach_x]`.
     turns_x: Vec<f32>,
-    /// W/2 + 1, padded.
-    half_x: usize,
+    /// reach(W), padded.
+    reach_x: usize,
     decay_power: f32,
     /// |c| for a unit normal: `[waves_y, padded_x]`, 0 where there is no wave.
     amplitudes: Vec<f32>,
@@ -128,23 +125,21 @@ struct Tables {
 impl Tables {
     fn new(height: usize, width: usize) -> Result<Self> {
         let (waves_y, waves_x) = (n_waves(height), n_waves(width));
-        let half_x = (width / 2 + 1).next_multiple_of(PAD);
+        let reach_x = reach(width).next_multiple_of(PAD);
         let mut turns_y = Vec::new();
-        reserve(&mut turns_y, (height / 2 + 1) * waves_y * 2)?;
+        reserve(&mut turns_y, reach(height) * waves_y * 2)?;
         let circle = circle(height)?;
-        for y in 0..=height / 2 {
+        for y in 0..reach(height) {
             for k in 0..waves_y {
                 turns_y.extend(circle[k * y % height]);
             }
         }
         let mut turns_x = Vec::new();
-        resize(&mut turns_x, waves_x * 2 * half_x, 0.0)?;
+        reserve(&mut turns_x, waves_x * 2 * reach_x)?;
         let circle = self::circle(width)?;
         for k in 0..waves_x {
-            for x in 0..=width / 2 {
-                let [cos, sin] = circle[k * x % width];
-                turns_x[2 * k * half_x + x] = cos;
-                turns_x[(2 * k + 1) * half_x + x] = sin;
+            for part in 0..2 {
+                turns_x.extend((0..reach_x).map(|x| circle[k * x % width][part]));
             }
         }
         Ok(Tables {
@@ -155,25 +150,30 @@ impl Tables {
             padded_x: waves_x.next_multiple_of(PAD),
             turns_y,
             turns_x,
-            half_x,
+            reach_x,
             decay_power: f32::NAN,
             amplitudes: Vec::new(),
         })
     }
 
-    fn set_decay(&mut self, decay_power: f32) {
+    fn set_decay(&mut self, decay_power: f32) -> Result<()> {
         if self.decay_power == decay_power {
-            return;
+            return Ok(());
         }
-        self.decay_power = decay_power;
-        self.amplitudes.clear();
-        self.amplitudes.resize(self.waves_y * self.padded_x, 0.0);
+        resize(&mut self.amplitudes, self.waves_y * self.padded_x, 0.0)?;
         for ky in 0..self.waves_y {
             for kx in usize::from(ky == 0)..self.waves_x {
                 self.amplitudes[ky * self.padded_x + kx] = amplitude(ky, kx, self.height, self.width, decay_power);
             }
         }
+        self.decay_power = decay_power;
+        Ok(())
     }
+}
+
+/// Number of places on an axis whose sums give those of all others.
+fn reach(side: usize) -> usize {
+    if side.is_multiple_of(2) { side / 4 + 1 } else { side / 2 + 1 }
 }
 
 /// How many frequencies an axis has, 0 among them.
@@ -190,13 +190,18 @@ pub(crate) fn amplitude(ky: usize, kx: usize, height: usize, width: usize, decay
     (1.0 / libm::pow(frequency.max(1.0), f64::from(decay_power))) as f32
 }
 
-/// (cos, sin) of 2πm/n for m = 0 … n − 1, from f64.
+/// (cos, sin) of 2πm/n for m = 0 … n − 1, from f64, exactly symmetric: m, n − m and, for an even n, n/2 − m
+/// differ in signs only.
 pub(crate) fn circle(n: usize) -> Result<Vec<[f32; 2]>> {
     let mut circle = Vec::new();
     reserve(&mut circle, n)?;
     circle.extend((0..n).map(|m| {
+        let (m, below) = if 2 * m > n { (n - m, true) } else { (m, false) };
+        let (m, left) = if n.is_multiple_of(2) && 4 * m > n { (n / 2 - m, true) } else { (m, false) };
         let angle = std::f64::consts::TAU * m as f64 / n as f64;
-        [libm::cos(angle) as f32, libm::sin(angle) as f32]
+        let cos = if 4 * m == n { 0.0 } else { libm::cos(angle) as f32 };
+        let sin = libm::sin(angle) as f32;
+        [if left { -cos } else { cos }, if below { -sin } else { sin }]
     }));
     Ok(circle)
 }
@@ -252,49 +257,89 @@ impl Kernel for Columns<'_> {
     #[inline(always)]
     fn run<L: Level>(self) {
         let Columns { tables, spectrum, columns } = self;
-        let (height, padded, waves) = (tables.height, tables.padded_x, tables.waves_y);
-        let plane = waves * padded;
+        let plane = tables.waves_y * tables.padded_x;
         assert!(
-            spectrum.len() == 4 * plane && columns.len() == 2 * height * padded && padded.is_multiple_of(MAX_LANES)
+            spectrum.len() == 4 * plane
+                && columns.len() == 2 * tables.height * tables.padded_x
+                && tables.padded_x.is_multiple_of(MAX_LANES)
+                && tables.turns_y.len() == reach(tables.height) * tables.waves_y * 2
         );
-        for y in 0..=height / 2 {
-            let turns = &tables.turns_y[y * waves * 2..][..waves * 2];
-            for x in (0..padded).step_by(L::Lanes::N) {
-                let zero = L::Lanes::splat(0.0);
-                let (mut re_cos, mut im_sin, mut im_cos, mut re_sin) = (zero, zero, zero, zero);
-                for (ky, turn) in turns.as_chunks::<2>().0.iter().enumerate() {
-                    let (cos, sin) = (L::Lanes::splat(turn[0]), L::Lanes::splat(turn[1]));
-                    // SAFETY: `part` < 4 and ky < waves; a register's values from x end within the padded row.
-                    let load =
-                        |part: usize| unsafe { L::Lanes::load(spectrum.as_ptr().add(part * plane + ky * padded + x)) };
-                    re_cos = load(SUM_RE).fma(cos, re_cos);
-                    im_sin = load(SUM_IM).fma(sin, im_sin);
-                    im_cos = load(DIFFERENCE_IM).fma(cos, im_cos);
-                    re_sin = load(DIFFERENCE_RE).fma(sin, re_sin);
-                }
-                let mut store = |y: usize, p: L::Lanes, q: L::Lanes| {
-                    // SAFETY: y < H, and as above.
+        // Two rows share each load of the spectrum.
+        let shared = reach(tables.height) / 2 * 2;
+        for y in (0..shared).step_by(2) {
+            column_block::<L, 2>(tables, spectrum, y, columns);
+        }
+        for y in shared..reach(tables.height) {
+            column_block::<L, 1>(tables, spectrum, y, columns);
+        }
+    }
+}
+
+/// P and Q of rows `y..y + ROWS`, and of those that share their chains.
+#[inline(always)]
+fn column_block<L: Level, const ROWS: usize>(tables: &Tables, spectrum: &[f32], y: usize, columns: &mut [f32]) {
+    let (height, padded) = (tables.height, tables.padded_x);
+    for x in (0..padded).step_by(L::Lanes::N) {
+        let even = column_chains::<L, ROWS>(tables, spectrum, y, x, 0);
+        let odd = column_chains::<L, ROWS>(tables, spectrum, y, x, 1);
+        for (y, (even, odd)) in (y..).zip(even.iter().zip(&odd)) {
+            let there = std::array::from_fn(|i| even[i].add(odd[i]));
+            // Half a side on, cos changes its sign at odd k, and sin at even k.
+            let turned = [even[0].sub(odd[0]), odd[1].sub(even[1]), even[2].sub(odd[2]), odd[3].sub(even[3])];
+            let turned_y = if height.is_multiple_of(2) && 4 * y != height { height / 2 - y } else { y };
+            for (y, [re_cos, im_sin, im_cos, re_sin]) in [(turned_y, turned), (y, there)] {
+                let mirror_y = if y == 0 { 0 } else { height - y };
+                let mirrored = [re_cos.add(im_sin), im_cos.sub(re_sin)];
+                for (y, [p, q]) in [(mirror_y, mirrored), (y, [re_cos.sub(im_sin), im_cos.add(re_sin)])] {
+                    // SAFETY: y < H; a register's values from x end within the padded row.
                     unsafe {
                         p.store(columns.as_mut_ptr().add(2 * y * padded + x));
                         q.store(columns.as_mut_ptr().add((2 * y + 1) * padded + x));
                     }
-                };
-                if y != 0 && 2 * y != height {
-                    store(height - y, re_cos.add(im_sin), im_cos.sub(re_sin));
                 }
-                store(y, re_cos.sub(im_sin), im_cos.add(re_sin));
             }
         }
     }
 }
 
-/// F, row by row; `field`: `[height, stride]`, of which the first W of a row are written.
+/// Re cos, Im sin, Im cos, Re sin of each row, over the k_y of one parity.
+#[inline(always)]
+fn column_chains<L: Level, const ROWS: usize>(
+    tables: &Tables,
+    spectrum: &[f32],
+    y: usize,
+    x: usize,
+    parity: usize,
+) -> [[L::Lanes; 4]; ROWS] {
+    let (padded, waves) = (tables.padded_x, tables.waves_y);
+    let mut chains = [[L::Lanes::splat(0.0); 4]; ROWS];
+    let mut ky = parity;
+    while ky < waves {
+        let [sum_re, sum_im, diff_im, diff_re] = [SUM_RE, SUM_IM, DIFFERENCE_IM, DIFFERENCE_RE].map(|part| {
+            // SAFETY: a register's values from x end within the padded row.
+            unsafe { L::Lanes::load(spectrum.as_ptr().add((part * waves + ky) * padded + x)) }
+        });
+        for (row, sums) in chains.iter_mut().enumerate() {
+            // SAFETY: y + row is within reach, and k_y one of the waves.
+            let [cos, sin] = unsafe {
+                let turn = tables.turns_y.as_ptr().add(((y + row) * waves + ky) * 2);
+                [L::Lanes::splat(*turn), L::Lanes::splat(*turn.add(1))]
+            };
+            sums[0] = sum_re.fma(cos, sums[0]);
+            sums[1] = sum_im.fma(sin, sums[1]);
+            sums[2] = diff_im.fma(cos, sums[2]);
+            sums[3] = diff_re.fma(sin, sums[3]);
+        }
+        ky += 2;
+    }
+    chains
+}
+
+/// F, row by row; `field`: `[height, stride]`, of which the first W of a row are written, and [`PAD`] more at its end.
 struct Rows<'a> {
     tables: &'a Tables,
     columns: &'a [f32],
     stride: usize,
-    /// Values of the mirrored columns: `[4, half_x]`.
-    mirror: &'a mut [f32],
     field: &'a mut [f32],
 }
 
@@ -302,81 +347,107 @@ impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Rows { tables, columns, stride, mirror, field } = self;
+        let Rows { tables, columns, stride, field } = self;
+        assert!(
+            tables.turns_x.len() == 2 * tables.waves_x * tables.reach_x
+                && tables.reach_x.is_multiple_of(MAX_LANES)
+                && stride >= tables.width
+                && field.len() >= tables.height * stride + PAD
+        );
         // Four rows share each load of the tables.
         let shared = tables.height / 4 * 4;
         for y in (0..shared).step_by(4) {
-            row_block::<L, 4>(tables, columns, y, stride, mirror, &mut field[y * stride..]);
+            row_block::<L, 4>(tables, columns, y, stride, field);
         }
         for y in shared..tables.height {
-            row_block::<L, 1>(tables, columns, y, stride, mirror, &mut field[y * stride..]);
+            row_block::<L, 1>(tables, columns, y, stride, field);
         }
     }
 }
 
-/// `mirror`: scratch, `[4, half_x]`; `out`: `[ROWS, stride]`.
+/// Rows `y..y + ROWS`, after those before them.
 #[inline(always)]
 fn row_block<L: Level, const ROWS: usize>(
     tables: &Tables,
     columns: &[f32],
     y: usize,
     stride: usize,
-    mirror: &mut [f32],
-    out: &mut [f32],
+    field: &mut [f32],
 ) {
-    let (width, padded, half) = (tables.width, tables.padded_x, tables.half_x);
-    // P and Q of all rows for one k_x side by side, as the inner loop takes them.
-    let mut waves = [[[0.0f32; 2]; ROWS]; MAX_WAVES + 1];
-    let waves = &mut waves[..tables.waves_x];
-    for (row, columns) in columns[2 * y * padded..][..2 * ROWS * padded].chunks_exact(2 * padded).enumerate() {
-        let (p, q) = columns.split_at(padded);
-        for ((wave, &p), &q) in waves.iter_mut().zip(p).zip(q) {
-            wave[row] = [p, q];
-        }
-    }
-    assert!(tables.turns_x.len() == 2 * tables.waves_x * half && half.is_multiple_of(MAX_LANES));
-    assert!(mirror.len() >= ROWS * half);
-    for x in (0..width / 2 + 1).step_by(L::Lanes::N) {
-        let mut even = [L::Lanes::splat(0.0); ROWS];
-        let mut odd = [L::Lanes::splat(0.0); ROWS];
-        for (k, wave) in waves.iter().enumerate() {
-            // SAFETY: a register's values from x end within the padded half row.
-            let (cos, sin) = unsafe {
-                let turns = tables.turns_x.as_ptr().add(2 * k * half + x);
-                (L::Lanes::load(turns), L::Lanes::load(turns.add(half)))
-            };
-            for row in 0..ROWS {
-                even[row] = L::Lanes::splat(wave[row][0]).fma(cos, even[row]);
-                odd[row] = L::Lanes::splat(wave[row][1]).fma(sin, odd[row]);
-            }
-        }
-        for row in 0..ROWS {
-            // Adding 0 makes a −0 a 0: equal values have equal bits.
-            let zero = L::Lanes::splat(0.0);
-            let left = even[row].sub(odd[row]).add(zero);
-            // SAFETY: `mirror` holds ROWS padded half rows.
-            unsafe { even[row].add(odd[row]).add(zero).store(mirror.as_mut_ptr().add(row * half + x)) };
-            let out = &mut out[row * stride..][..width];
-            if x + L::Lanes::N <= width {
-                // What lies beyond the middle is written again below.
-                // SAFETY: the register ends within the row.
-                unsafe { left.store(out.as_mut_ptr().add(x)) };
-            } else {
-                let mut values = [0.0; MAX_LANES];
-                // SAFETY: no register holds more.
-                unsafe { left.store(values.as_mut_ptr()) };
-                let rest = width - x;
-                out[x..].copy_from_slice(&values[..rest]);
+    let (width, padded) = (tables.width, tables.padded_x);
+    let waves: [&[f32]; ROWS] = std::array::from_fn(|row| &columns[2 * (y + row) * padded..][..2 * padded]);
+    for x in (0..reach(width)).step_by(L::Lanes::N) {
+        let even = row_chains::<L, ROWS>(tables, &waves, x, 0);
+        let odd = row_chains::<L, ROWS>(tables, &waves, x, 1);
+        for (row, (even, odd)) in even.iter().zip(&odd).enumerate() {
+            let row = &mut field[(y + row) * stride..];
+            let (cos, sin) = (even[0].add(odd[0]), even[1].add(odd[1]));
+            // Before column 0 is the row's end.
+            store_back(row, width - x, cos.add(sin));
+            store(row, x, cos.sub(sin));
+            if width.is_multiple_of(2) {
+                // Half a side on, cos changes its sign at odd k, and sin at even k.
+                let (cos, sin) = (even[0].sub(odd[0]), odd[1].sub(even[1]));
+                store_back(row, width / 2 - x, cos.sub(sin));
+                store(row, width / 2 + x, cos.add(sin));
             }
         }
     }
-    for row in 0..ROWS {
-        // Column W − x, but for the columns that are their own mirror image: 0 and W/2.
-        let mirrored = &mirror[row * half..][1..width.div_ceil(2)];
-        let out = &mut out[row * stride..][width / 2 + 1..width];
-        for (out, &value) in out.iter_mut().rev().zip(mirrored) {
-            *out = value;
+}
+
+/// Σ P cos and Σ Q sin of each row, over the k_x of one parity; `waves`: P and Q, `[2, padded_x]` a row.
+#[inline(always)]
+fn row_chains<L: Level, const ROWS: usize>(
+    tables: &Tables,
+    waves: &[&[f32]; ROWS],
+    x: usize,
+    parity: usize,
+) -> [[L::Lanes; 2]; ROWS] {
+    let padded = tables.padded_x;
+    assert!(waves.iter().all(|row| row.len() == 2 * padded) && tables.waves_x <= padded);
+    let mut chains = [[L::Lanes::splat(0.0); 2]; ROWS];
+    let mut k = parity;
+    while k < tables.waves_x {
+        // SAFETY: a register's values from x end within the padded table.
+        let (cos, sin) = unsafe {
+            let turns = tables.turns_x.as_ptr().add(2 * k * tables.reach_x + x);
+            (L::Lanes::load(turns), L::Lanes::load(turns.add(tables.reach_x)))
+        };
+        for (sums, row) in chains.iter_mut().zip(waves) {
+            // SAFETY: k < waves_x, as asserted above.
+            let [p, q] = unsafe { [*row.get_unchecked(k), *row.get_unchecked(padded + k)] };
+            sums[0] = L::Lanes::splat(p).fma(cos, sums[0]);
+            sums[1] = L::Lanes::splat(q).fma(sin, sums[1]);
         }
+        k += 2;
+    }
+    chains
+}
+
+/// Writes a register's values from `x` on.
+///
+/// The tables are periodic: lanes beyond the reach hold what belongs where they are written, and those beyond the
+/// row's end what the next row writes over, or what pads the field.
+#[inline(always)]
+fn store<V: Lanes>(row: &mut [f32], x: usize, values: V) {
+    debug_assert!(x + V::N <= row.len());
+    // SAFETY: x < W, and the field is padded. Adding 0 makes a −0 a 0: equal values have equal bits.
+    unsafe { values.add(V::splat(0.0)).store(row.as_mut_ptr().add(x)) };
+}
+
+/// Writes a register's values from `x` back, as far as the row's start.
+#[inline(always)]
+fn store_back<V: Lanes>(row: &mut [f32], x: usize, values: V) {
+    let values = values.add(V::splat(0.0)).reversed();
+    if x + 1 >= V::N {
+        debug_assert!(x < row.len());
+        // SAFETY: x is W at most, and the field is padded.
+        unsafe { values.store(row.as_mut_ptr().add(x + 1 - V::N)) };
+    } else {
+        let mut room = [0.0; MAX_LANES];
+        // SAFETY: no register holds more.
+        unsafe { values.store(room.as_mut_ptr()) };
+        row[..=x].copy_from_slice(&room[V::N - 1 - x..V::N]);
     }
 }
 
@@ -406,7 +477,7 @@ impl Resample<'_> {
         const RUN: usize = 64;
         let Resample { field, warp, height, width, out } = self;
         let stride = width + 1;
-        assert!(field.len() == (height + 1) * stride && out.len() == height * width);
+        assert!(field.len() >= (height + 1) * stride && out.len() == height * width);
         for (y, row) in out.chunks_exact_mut(width).enumerate() {
             let warp = warp.row::<L>(y);
             for (run, out) in row.chunks_mut(RUN).enumerate() {
@@ -420,17 +491,16 @@ impl Resample<'_> {
                     at[i] = y * stride as u32 + x;
                     (right[i], down[i]) = (fraction_x, fraction_y);
                 }
-                let mut corners = [[0.0f32; RUN]; 4];
+                let (mut above, mut below) = ([[0.0f32; 2]; RUN], [[0.0f32; 2]; RUN]);
                 for i in 0..n {
-                    let at = at[i] as usize;
                     // SAFETY: `neighbour` gives x < W and y < H, and the field has a row and a column more.
-                    let value = |offset: usize| unsafe { *field.get_unchecked(at + offset) };
-                    [corners[0][i], corners[1][i], corners[2][i], corners[3][i]] =
-                        [value(0), value(1), value(stride), value(stride + 1)];
+                    let pair = |at: usize| unsafe { field.as_ptr().add(at).cast::<[f32; 2]>().read_unaligned() };
+                    let at = at[i] as usize;
+                    (above[i], below[i]) = (pair(at), pair(at + stride));
                 }
                 for i in 0..n {
-                    let top = L::fma(right[i], corners[1][i] - corners[0][i], corners[0][i]);
-                    let bottom = L::fma(right[i], corners[3][i] - corners[2][i], corners[2][i]);
+                    let top = L::fma(right[i], above[i][1] - above[i][0], above[i][0]);
+                    let bottom = L::fma(right[i], below[i][1] - below[i][0], below[i][0]);
                     out[i] = L::fma(down[i], bottom - top, top) + 0.0;
                 }
             }
@@ -467,11 +537,11 @@ impl Kernel for Cut<'_> {
     #[inline(always)]
     fn run<L: Level>(self) {
         let Cut { field, threshold, plane } = self;
-        let (to_last, after) = plane.split_at_mut((threshold.last + 1).min(field.len()));
-        for (keep, &value) in to_last.iter_mut().zip(field) {
+        let (ties, after) = plane.split_at_mut(threshold.ties_end);
+        for (keep, &value) in ties.iter_mut().zip(field) {
             *keep = u8::from(!threshold.gives(value, 0));
         }
-        for (keep, &value) in after.iter_mut().zip(&field[to_last.len()..]) {
+        for (keep, &value) in after.iter_mut().zip(&field[ties.len()..]) {
             *keep = u8::from(value <= threshold.value);
         }
     }

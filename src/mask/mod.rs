@@ -51,7 +51,7 @@ enum Source {
 #[derive(Default)]
 pub(crate) struct MaskScratch {
     /// One plane of counts for each smoothed or fmix layer.
-    planes: Vec<Vec<u8>>,
+    planes: [Vec<u8>; MAX_LAYERS],
     hard_row: Vec<u8>,
     layer: Vec<f32>,
     fmix: FMix,
@@ -83,9 +83,6 @@ impl<'a> SampleMask<'a> {
         let mut sources = [Source::Constant(1.0); MAX_LAYERS];
         for (j, (source, layer)) in sources.iter_mut().zip(layers).enumerate() {
             let plane = |scratch: &mut MaskScratch, fill: &dyn Fn(&mut MaskScratch, &mut [u8]) -> Result<()>| {
-                if scratch.planes.len() <= j {
-                    scratch.planes.resize_with(j + 1, Vec::new);
-                }
                 let mut plane = std::mem::take(&mut scratch.planes[j]);
                 resize(&mut plane, height * width, 0)?;
                 fill(scratch, &mut plane)?;
@@ -157,23 +154,26 @@ impl<'a> SampleMask<'a> {
 
     /// Renders rows `first_row..` of the merged mask; `mask`: `[rows, W]`, 1 keeps the primary pixel.
     ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] where there is no room for a layer.
+    ///
     /// # Source
     /// MiAMix (Liang et al., 2023), Eq. 10 and 11.
-    pub fn render(&mut self, first_row: usize, mask: &mut [f32]) {
+    pub fn render(&mut self, first_row: usize, mask: &mut [f32]) -> Result<()> {
         debug_assert!(mask.len().is_multiple_of(self.width) && first_row + mask.len() / self.width <= self.height);
-        let mut layer = std::mem::take(&mut self.scratch.layer);
-        if layer.len() < mask.len() {
-            layer.resize(mask.len(), 0.0);
-        }
         if self.n_layers == 0 {
             mask.fill(1.0);
         }
+        if self.scratch.layer.len() < mask.len() {
+            resize(&mut self.scratch.layer, mask.len(), 0.0)?;
+        }
+        let mut layer = std::mem::take(&mut self.scratch.layer);
         for j in 0..self.n_layers {
             if j == 0 {
-                self.render_layer(j, first_row, mask);
+                self.render_layer(j, first_row, mask)?;
             } else {
                 let layer = &mut layer[..mask.len()];
-                self.render_layer(j, first_row, layer);
+                self.render_layer(j, first_row, layer)?;
                 merge::merge(self.merge, mask, layer);
             }
         }
@@ -181,20 +181,22 @@ impl<'a> SampleMask<'a> {
             merge::clip_all(mask);
         }
         self.scratch.layer = layer;
+        Ok(())
     }
 
-    fn render_layer(&mut self, j: usize, first_row: usize, out: &mut [f32]) {
+    fn render_layer(&mut self, j: usize, first_row: usize, out: &mut [f32]) -> Result<()> {
         let width = self.width;
         match self.sources[j] {
             Source::Constant(value) => out.fill(value),
             Source::Gaussian(gaussian) => gaussian.render(first_row, width, out),
-            Source::CutMix(cutmix) => hard_rows(cutmix, first_row, width, &mut self.scratch.hard_row, out),
-            Source::GridMix(gridmix) => hard_rows(gridmix, first_row, width, &mut self.scratch.hard_row, out),
+            Source::CutMix(cutmix) => hard_rows(cutmix, first_row, width, &mut self.scratch.hard_row, out)?,
+            Source::GridMix(gridmix) => hard_rows(gridmix, first_row, width, &mut self.scratch.hard_row, out)?,
             Source::Plane { index, area } => {
                 let plane = &self.scratch.planes[index][first_row * width..][..out.len()];
                 dispatch(smooth::Divide { counts: plane, area, out });
             }
         }
+        Ok(())
     }
 }
 
@@ -235,7 +237,8 @@ impl<H: HardRow> Kernel for HardRows<'_, H> {
     }
 }
 
-fn hard_rows(hard: impl HardRow, first_row: usize, width: usize, row: &mut Vec<u8>, out: &mut [f32]) {
-    row.resize(width, 0);
+fn hard_rows(hard: impl HardRow, first_row: usize, width: usize, row: &mut Vec<u8>, out: &mut [f32]) -> Result<()> {
+    resize(row, width, 0)?;
     dispatch(HardRows { hard, first_row, row, out });
+    Ok(())
 }

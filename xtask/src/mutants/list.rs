@@ -143,9 +143,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/select.rs",
-        find: "(index <= self.last)",
-        replace: "(index < self.last)",
+        find: "(index < self.ties_end)",
+        replace: "(index + 1 < self.ties_end)",
         fault: "among equal field values one pixel too few is given",
+    },
+    Mutant {
+        file: "src/mask/select.rs",
+        find: "} else if above_low >= k {",
+        replace: "} else if true {",
+        fault: "the sample of a large field is believed when it misses the answer",
+    },
+    Mutant {
+        file: "src/mask/fmix.rs",
+        find: "odd[1].sub(even[1]), even[2].sub(odd[2])",
+        replace: "even[1].sub(odd[1]), even[2].sub(odd[2])",
+        fault: "the fmix rows half a side on have a sine of the wrong sign",
     },
     Mutant {
         file: "src/mask/smooth.rs",
@@ -185,8 +197,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/cpu/mod.rs",
-        find: "mask.render(y, tile);",
-        replace: "mask.render(0, tile);",
+        find: "mask.render(y, tile)?;",
+        replace: "mask.render(0, tile)?;",
         fault: "every tile of a large image gets the first rows of the mask",
     },
     Mutant {
