@@ -5,7 +5,7 @@ use crate::mutants;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{demo, partial};
+use crate::{cuda, demo, partial};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, the program, the demonstration, the pages.
+    /// cuda: the CUDA engine, which needs no GPU; core: that and what else needs no ONNX Runtime; all: that and ONNX
+    /// Runtime, the program, the demonstration, the pages.
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
@@ -27,6 +28,7 @@ pub struct Options {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Scope {
+    Cuda,
     Core,
     All,
 }
@@ -63,6 +65,13 @@ fn step<'a>(name: impl Into<String>, run: impl Fn() -> Result<()> + 'a) -> Step<
 
 fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     let cargo = |arguments: &'static [&'static str]| move || command::run(workspace.cargo().args(arguments));
+    let cuda_steps = [
+        step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
+        step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
+    ];
+    if scope == Scope::Cuda {
+        return cuda_steps.into();
+    }
     let mut steps = vec![
         step("Rust: format", cargo(&["fmt", "--all", "--check"])),
         step("Rust: lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])),
@@ -78,6 +87,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Reference: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
     ];
+    steps.extend(cuda_steps);
     if scope == Scope::Core {
         return steps;
     }
