@@ -769,6 +769,30 @@ miamix_status miamix_masks(const miamix_op *op,
                            miamix_tensor *label_weight,
                            void *stream);
 
+/**
+ * The gradient of miamix_apply(): from that of the mixed images to those of the images.
+ *
+ *     grad_images[i]         = mask[i] * grad_mixed[i]
+ *     grad_partner_images[t] = sum of (1 - mask[i]) * grad_mixed[i] over the i with partner_index[i] = t
+ *
+ * Sums go over ascending i in float32 and are rounded once. A share of 0 passes on nothing.
+ *
+ * @param[in]  op, plan            Borrowed.
+ * @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
+ * @param[out] grad_images         As grad_mixed.
+ * @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
+ * @param[in]  stream              Ignored for tensors in CPU memory; pass NULL.
+ * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
+ *         nor each other.
+ */
+MIAMIX_API
+miamix_status miamix_backward(const miamix_op *op,
+                              const miamix_plan *plan,
+                              const miamix_tensor *grad_mixed,
+                              miamix_tensor *grad_images,
+                              miamix_tensor *grad_partner_images,
+                              void *stream);
+
 #ifdef __cplusplus
 }
 #endif

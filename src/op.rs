@@ -1,5 +1,7 @@
 //! The operator: checks what it is given, then picks the engine.
 
+mod backward;
+
 use crate::config::Config;
 use crate::cpu::{Executor, LabelRows, LabelSource, MapJob, MaskJob, MixJob, Parts, Threads, one_hot};
 use crate::error::{Error, Result};
@@ -341,27 +343,35 @@ pub(crate) fn check_images(
     partner: &Images<'_>,
     out: &ImagesMut<'_>,
 ) -> Result<()> {
-    let shape = images.shape();
+    check_plan_shape("images", plan, images.shape())?;
+    let images = ("images", images.shape(), images.dtype());
+    check_like(images, "partner_images", partner.shape(), partner.dtype())?;
+    check_like(images, "mixed_images", out.shape(), out.dtype())?;
+    check_injective("mixed_images", &out.raw)
+}
+
+/// Checks that images have the plan's samples, height and width.
+fn check_plan_shape(name: &str, plan: BatchShape, shape: [usize; 4]) -> Result<()> {
     let BatchShape { samples, height, width } = plan;
     let [n, _, h, w] = shape;
     if [n, h, w] != [samples, height, width] {
-        return Err(Error::shape("images", format!("[{samples}, C, {height}, {width}], as the plan"), &shape));
+        return Err(Error::shape(name, format!("[{samples}, C, {height}, {width}], as the plan"), &shape));
     }
-    let dtype = images.dtype();
-    let others = [("partner_images", partner.shape(), partner.dtype()), ("mixed_images", out.shape(), out.dtype())];
-    for (name, other_shape, other_dtype) in others {
-        if other_shape != shape {
-            return Err(Error::shape(name, format!("{shape:?}"), &other_shape));
-        }
-        if other_dtype != dtype {
-            return Err(Error::dtype(
-                name,
-                format!("must be {} as images are", dtype.name()),
-                Dtype::name(other_dtype),
-            ));
-        }
+    Ok(())
+}
+
+/// Checks that images have the shape and type of others.
+fn check_like(others: (&str, [usize; 4], Dtype), name: &str, shape: [usize; 4], dtype: Dtype) -> Result<()> {
+    let (other_name, other_shape, other_dtype) = others;
+    if shape != other_shape {
+        return Err(Error::shape(name, format!("{other_shape:?}"), &shape));
     }
-    check_injective("mixed_images", &out.raw)
+    if dtype != other_dtype {
+        let verb = if other_name.ends_with('s') { "are" } else { "is" };
+        let rule = format!("must be {} as {other_name} {verb}", other_dtype.name());
+        return Err(Error::dtype(name, rule, dtype.name()));
+    }
+    Ok(())
 }
 
 pub(crate) fn check_maps(plan: BatchShape, primary: &Raw, partner: &Raw, out: &Raw) -> Result<()> {

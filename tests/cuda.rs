@@ -1,7 +1,7 @@
 //! The CUDA engine without a GPU: the real host code against a stand-in driver (tests/cuda/), which runs the kernels on
 //! the CPU, both as they are written and as the PTX that ships. Every result is the CPU engine's, bit for bit.
 //!
-//! `cargo xtask test cuda` builds the stand-in and makes the library find it.
+//! `cargo xtask test --only CUDA` builds the stand-in and makes the library find it.
 #![cfg(feature = "cuda")]
 
 use half::{bf16, f16};
@@ -54,7 +54,7 @@ impl StandIn {
         });
         if found.is_none() {
             assert!(std::env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
-            eprintln!("skipped: no stand-in driver; run cargo xtask test cuda");
+            eprintln!("skipped: no stand-in driver; run cargo xtask test --only CUDA");
         }
         let one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         found.as_ref().map(|library| StandIn { library, _one_at_a_time: one_at_a_time })

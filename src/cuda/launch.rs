@@ -149,7 +149,7 @@ mod tests {
             for k_max in [1, 8] {
                 let layout = PlanLayout::new(BatchShape::new(3, height, width), k_max, 1);
                 let grid = Grid::new(&layout, 3 * k_max).unwrap();
-                assert!(grid.shared_bytes as usize <= SHARED_BYTES, "{height}×{width}, k_max {k_max}: {grid:?}");
+                assert!(grid.shared_bytes <= SHARED_BYTES, "{height}×{width}, k_max {k_max}: {grid:?}");
                 assert_eq!(grid.small, height * width <= SMALL_PX as usize);
             }
         }

@@ -98,8 +98,7 @@ impl Cells {
         self.0[(cell / 64) as usize] >> (cell % 64) & 1 == 1
     }
 
-    /// Bit `cell % 64` of word `cell / 64` is set where the cell is in the set.
-    #[cfg(feature = "cuda")]
+    /// Cell c is bit c mod 64 of word c / 64.
     pub(crate) fn words(&self) -> [u64; 4] {
         self.0
     }

@@ -342,3 +342,30 @@ def apply(plan, images, partner_images, dtype="f32"):
         partner = apply_view(sample["partner_view"], partner_images[sample["partner_index"]])
         mixed[i] = mix(masks[i], primary, partner, dtype)
     return mixed, label_weights(plan, masks)
+
+
+def unapply_view(view, gradient):
+    """The adjoint of apply_view: what each pixel passes on goes to where it was read, in f32 [.., H, W]."""
+    height, width = gradient.shape[-2:]
+    back = np.zeros_like(gradient)
+    for y in range(height):
+        for x in range(width):
+            x0, y0 = x + view["dx"], y + view["dy"]
+            if 0 <= x0 < width and 0 <= y0 < height:
+                back[..., y0, width - 1 - x0 if view["flip"] else x0] = gradient[..., y, x]
+    return back
+
+
+def backward(plan, masks, gradient):
+    """(of the images, of the partner images) from the gradient of the mixed ones, f32 [N, C, H, W].
+
+    Each product and each sum is rounded to f32; a partner's sum goes over ascending samples.
+    """
+    of_images, of_partner = np.zeros_like(gradient), np.zeros_like(gradient)
+    for i, sample in enumerate(plan["samples"]):
+        mask = np.asarray(masks[i], np.float32)
+        of_images[i] = unapply_view(sample["primary_view"], mask * gradient[i])
+        of_partner[sample["partner_index"]] += unapply_view(
+            sample["partner_view"], (np.float32(1.0) - mask) * gradient[i]
+        )
+    return of_images, of_partner

@@ -492,6 +492,36 @@ def test_apply_reads_each_image_through_its_view():
 # Labels
 
 
+def test_the_gradient_is_the_adjoint_of_mixing():
+    # Masks of quarters and small integers: every product and sum is exact, in whatever order.
+    rng = np.random.default_rng(0)
+    shape = (5, 2, 4, 6)
+    masks = rng.integers(0, 5, (5, 4, 6)).astype(np.float32) / 4
+    views = [
+        {"flip": bool(rng.integers(2)), "dx": int(rng.integers(-3, 4)), "dy": int(rng.integers(-3, 4))}
+        for _ in range(10)
+    ]
+    partners = [2, 0, 2, 3, 2]
+    samples = [
+        {"partner_index": partners[i], "primary_view": views[i], "partner_view": views[5 + i]}
+        for i in range(5)
+    ]
+    images, partner, gradient = (
+        rng.integers(-9, 10, shape).astype(np.float32) for _ in range(3)
+    )
+    mixed = np.stack(
+        [
+            masks[i] * ref.apply_view(sample["primary_view"], images[i])
+            + (1 - masks[i])
+            * ref.apply_view(sample["partner_view"], partner[sample["partner_index"]])
+            for i, sample in enumerate(samples)
+        ]
+    )
+    of_images, of_partner = ref.backward({"samples": samples}, masks, gradient)
+    assert (gradient * mixed).sum() == (of_images * images).sum() + (of_partner * partner).sum()
+    assert not of_partner[1].any() and not of_partner[4].any()
+
+
 def test_one_hot_smoothing_in_f32():
     # ε = 0.1, K = 4, in f32: 1 − ε, then ε/K, then their sum.
     epsilon = np.float32(0.1)

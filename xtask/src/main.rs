@@ -4,11 +4,13 @@ mod bench;
 mod command;
 mod cuda;
 mod demo;
+mod instructions;
 mod mutants;
 mod partial;
 mod photos;
 mod python;
 mod test;
+mod wheel;
 mod workspace;
 
 use anyhow::Result;
@@ -35,6 +37,10 @@ enum Task {
     Ptx(cuda::PtxOptions),
     /// Measures this machine and writes docs/bench/cpu.md.
     Bench(bench::Options),
+    /// Counts the instructions that each part of the CPU engine takes: docs/bench/instructions.md.
+    Instructions(instructions::Options),
+    /// Packs the Python wheel.
+    Wheel(wheel::Options),
 }
 
 fn main() -> ExitCode {
@@ -63,5 +69,7 @@ fn run() -> Result<bool> {
         Task::Mutants(options) => mutants::run(&workspace, &options),
         Task::Ptx(options) => cuda::ptx(&workspace, &options).map(|()| true),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
+        Task::Instructions(options) => instructions::run(&workspace, &options),
+        Task::Wheel(options) => wheel::run(&workspace, &options).map(|()| true),
     }
 }

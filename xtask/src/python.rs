@@ -30,6 +30,23 @@ impl Python {
         Python::find_among(OLDEST_MINOR..=u32::MAX)
     }
 
+    /// Python 3 of this minor version, on the path or where pyenv keeps it.
+    pub fn at_hand(minor: u32) -> Option<Python> {
+        let on_path = format!("python3.{minor}");
+        let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+        let pyenv = pyenv.or_else(|| Some(std::env::home_dir()?.join(".pyenv")));
+        let versions = pyenv.and_then(|pyenv| fs::read_dir(pyenv.join("versions")).ok()).into_iter().flatten();
+        let mut kept: Vec<_> = versions
+            .filter_map(|entry| Some(entry.ok()?.path().join("bin").join(&on_path)))
+            .filter_map(|program| Some(program.to_str()?.to_owned()))
+            .collect();
+        kept.sort();
+        let found = [on_path, "python3".into()].into_iter().chain(kept);
+        let found: Vec<_> = found.filter_map(|program| Some((probe(&program)?, program))).collect();
+        let found = found.iter().map(|(printed, program)| (program.as_str(), printed.clone()));
+        choose(found, &(minor..=minor)).ok()
+    }
+
     /// The first that serves and is Python 3 of one of these minor versions.
     pub fn find_among(minors: RangeInclusive<u32>) -> Result<Python> {
         let chosen = std::env::var("MIAMIX_PYTHON").ok();
@@ -106,6 +123,15 @@ pub struct Venv {
 impl Venv {
     /// Makes `target/venv/<name>`, or takes the one that is there and was made from the same requirements.
     pub fn of(workspace: &Workspace, name: &str, requirements: &Path, python: &Python) -> Result<Venv> {
+        Venv::make(workspace, name, requirements, python, &[])
+    }
+
+    /// The same, with no package that the file does not name.
+    pub fn of_no_other(workspace: &Workspace, name: &str, requirements: &Path, python: &Python) -> Result<Venv> {
+        Venv::make(workspace, name, requirements, python, &["--no-deps"])
+    }
+
+    fn make(workspace: &Workspace, name: &str, requirements: &Path, python: &Python, options: &[&str]) -> Result<Venv> {
         let root = workspace.target.join("venv").join(name);
         let wanted = format!("{python}\n{}", read_requirements(requirements)?);
         let venv = Venv { python: root.join(BIN), root };
@@ -113,21 +139,37 @@ impl Venv {
         if fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) && venv.python.exists() {
             return Ok(venv);
         }
-        let partial = Partial::of(&venv.root)?;
-        command::run_quietly(
-            &format!("Making the Python environment {name} with {python}"),
-            clean(Command::new(&python.program).args(["-m", "venv", "--clear"])).arg(partial.path()),
-            &workspace.log(&format!("venv-{name}")),
-        )?;
+        let partial = bare(workspace, name, python)?;
         command::run_quietly(
             &format!("Installing {}", packages(requirements)?),
-            pip(&partial.path().join(BIN)).arg("install").arg("--requirement").arg(requirements),
+            pip(&partial.path().join(BIN)).arg("install").args(options).arg("--requirement").arg(requirements),
             &workspace.log(&format!("pip-{name}")),
         )
         .context(PIP_HELP)?;
         fs::write(partial.path().join("requirements.stamp"), &wanted)?;
         partial.replace()?;
         Ok(venv)
+    }
+
+    /// Makes `target/venv/<name>` anew, with a wheel and what it requires.
+    pub fn with_wheel(workspace: &Workspace, name: &str, wheel: &Path, python: &Python) -> Result<Venv> {
+        let partial = bare(workspace, name, python)?;
+        command::run_quietly(
+            &format!("Installing {}", wheel.file_name().unwrap_or_default().to_string_lossy()),
+            pip(&partial.path().join(BIN)).arg("install").arg(wheel),
+            &workspace.log(&format!("pip-{name}")),
+        )
+        .context(PIP_HELP)?;
+        partial.replace()?;
+        let root = workspace.target.join("venv").join(name);
+        Ok(Venv { python: root.join(BIN), root })
+    }
+
+    /// Puts a wheel into it in the place of an older one; what it requires is there.
+    pub fn install_wheel(&self, workspace: &Workspace, wheel: &Path) -> Result<()> {
+        let mut pip = self.pip();
+        pip.args(["install", "--no-deps", "--no-index", "--force-reinstall"]).arg(wheel);
+        command::run_quietly("Installing the wheel", &mut pip, &workspace.log("pip-wheel"))
     }
 
     /// Its Python.
@@ -146,6 +188,17 @@ impl Venv {
         let print = "import sysconfig; print(sysconfig.get_path('platlib'), end='')";
         Ok(command::capture(self.python().args(["-c", print]))?.into())
     }
+}
+
+/// An environment without packages, not yet in its place.
+fn bare(workspace: &Workspace, name: &str, python: &Python) -> Result<Partial> {
+    let partial = Partial::of(&workspace.target.join("venv").join(name))?;
+    command::run_quietly(
+        &format!("Making the Python environment {name} with {python}"),
+        clean(Command::new(&python.program).args(["-m", "venv", "--clear"])).arg(partial.path()),
+        &workspace.log(&format!("venv-{name}")),
+    )?;
+    Ok(partial)
 }
 
 const BIN: &str = if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" };

@@ -1,11 +1,12 @@
 //! Every test, one step after the other.
 
 use crate::command::{self, heading, seconds};
+use crate::instructions;
 use crate::mutants;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cuda, demo, partial};
+use crate::{cuda, demo, partial, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -17,18 +18,19 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// cuda: the CUDA engine, which needs no GPU; core: that and what else needs no ONNX Runtime; all: that and ONNX
-    /// Runtime, the program, the demonstration, the pages.
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages.
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
     #[arg(long)]
     require_all: bool,
+    /// Only the steps whose names hold this text; what they need of earlier steps must be there.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Scope {
-    Cuda,
     Core,
     All,
 }
@@ -47,7 +49,7 @@ enum Outcome {
 
 /// A step could not run, and that is no fault of the project.
 #[derive(Debug)]
-struct Skip(String);
+pub struct Skip(pub String);
 
 impl std::fmt::Display for Skip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,13 +67,6 @@ fn step<'a>(name: impl Into<String>, run: impl Fn() -> Result<()> + 'a) -> Step<
 
 fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     let cargo = |arguments: &'static [&'static str]| move || command::run(workspace.cargo().args(arguments));
-    let cuda_steps = [
-        step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
-        step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
-    ];
-    if scope == Scope::Cuda {
-        return cuda_steps.into();
-    }
     let mut steps = vec![
         step("Rust: format", cargo(&["fmt", "--all", "--check"])),
         step("Rust: lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])),
@@ -86,17 +81,22 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         ),
         step("Reference: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
+        step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
+        step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
     ];
-    steps.extend(cuda_steps);
     if scope == Scope::Core {
         return steps;
     }
     steps.push(step("Release build", || command::run(&mut workspace.release_build())));
+    steps.push(step("CPU engine: no part takes more instructions", || instructions::none_takes_more(workspace)));
     for (host, pythons) in HOSTS {
         steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, &pythons)));
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
+        step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
+        step("Python: examples", || python_examples(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
@@ -114,7 +114,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let start = Instant::now();
     let required = required(options.require_all, std::env::var("CI").ok().as_deref());
     let mut results = Vec::new();
-    for (name, step) in steps(workspace, options.scope) {
+    let mut steps = steps(workspace, options.scope);
+    if let Some(text) = &options.only {
+        steps.retain(|(name, _)| name.contains(text.as_str()));
+        if steps.is_empty() {
+            bail!("--only: no step's name holds {text:?}");
+        }
+    }
+    for (name, step) in steps {
         heading(&name);
         let start = Instant::now();
         let ended = step();
@@ -244,6 +251,43 @@ fn runtime_library(capi: &Path) -> Result<PathBuf> {
         }
     }
     bail!("{} holds no ONNX Runtime library", capi.display())
+}
+
+/// The minor versions of Python 3 for which there are wheels of everything that the tests of the Python package meet.
+const TORCH_PYTHONS: RangeInclusive<u32> = 11..=13;
+
+/// The environment of the Python package's tests, with the wheel of the release build.
+fn python_venv(workspace: &Workspace) -> Result<Venv> {
+    let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
+    let python = TORCH_PYTHONS.into_iter().find_map(Python::at_hand);
+    let python = python.ok_or_else(|| Skip("torch has wheels for CPython 3.11 to 3.13, and none is here".into()))?;
+    let venv = Venv::of_no_other(workspace, "python", &requirements, &python)?;
+    venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
+    Ok(venv)
+}
+
+/// The tests of the Python package, as the wheel installs it.
+fn python_tests(workspace: &Workspace) -> Result<()> {
+    let mut pytest = python_venv(workspace)?.python();
+    pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
+    pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
+    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]))
+}
+
+/// The examples run: a little training, every figure.
+fn python_examples(workspace: &Workspace) -> Result<()> {
+    let venv = python_venv(workspace)?;
+    let photos = photos(workspace, &venv)?;
+    let out = partial::Partial::of(&workspace.target.join("figures"))?;
+    let run = |script: &str, arguments: &[&str]| {
+        let mut python = venv.python();
+        python.arg(workspace.existing(script)?).arg("--images").arg(&photos).args(arguments);
+        command::run(python.env_remove("MIAMIX_LIBRARY"))
+    };
+    let figures = out.path().to_str().context("a path that is text")?;
+    run("examples/python/figures.py", &["--out", figures])?;
+    run("examples/python/train.py", &["--epochs", "2", "--plain-epochs", "1", "--samples", "64"])?;
+    out.replace()
 }
 
 /// The program from outside: every preset becomes a model, masks and photographs become pictures.

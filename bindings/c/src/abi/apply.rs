@@ -3,7 +3,7 @@
 use super::boundary::{Result, borrow, boundary};
 use super::op::miamix_op;
 use super::plan::miamix_plan;
-use super::tensor::{FLOAT32, IMAGES, INT32, INT64, MAPS, Tensor, check_apart, miamix_tensor};
+use super::tensor::{FLOAT32, IMAGES, INT32, INT64, MAPS, REAL_IMAGES, Tensor, check_apart, miamix_tensor};
 use miamix_core::{Batch, BatchShape, Error, Labels, MiaMix, Output, Plan, Status};
 use std::ffi::c_void;
 
@@ -136,6 +136,42 @@ pub unsafe extern "C" fn miamix_masks(
         let masks = masks.map(|masks| unsafe { masks.volume_mut() }).transpose()?;
         let label_weight = label_weight.map(|weight| unsafe { weight.vector_mut() }).transpose()?;
         Ok(op.0.masks(&plan.0, masks, label_weight)?)
+    })
+}
+
+/// The gradient of miamix_apply(): from that of the mixed images to those of the images.
+///
+///     grad_images[i]         = mask[i] * grad_mixed[i]
+///     grad_partner_images[t] = sum of (1 - mask[i]) * grad_mixed[i] over the i with partner_index[i] = t
+///
+/// Sums go over ascending i in float32 and are rounded once. A share of 0 passes on nothing.
+///
+/// @param[in]  op, plan            Borrowed.
+/// @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
+/// @param[out] grad_images         As grad_mixed.
+/// @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
+/// @param[in]  stream              Ignored for tensors in CPU memory; pass NULL.
+/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
+///         nor each other.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn miamix_backward(
+    op: *const miamix_op,
+    plan: *const miamix_plan,
+    grad_mixed: *const miamix_tensor,
+    grad_images: *mut miamix_tensor,
+    grad_partner_images: *mut miamix_tensor,
+    _stream: *mut c_void,
+) -> Status {
+    boundary(|| {
+        let op = unsafe { borrow(op, "op") }?;
+        let plan = unsafe { borrow(plan, "plan") }?;
+        let grad_mixed = unsafe { Tensor::required(grad_mixed, "grad_mixed", REAL_IMAGES) }?;
+        let grad_images = unsafe { Tensor::required(grad_images, "grad_images", REAL_IMAGES) }?;
+        let grad_partner = unsafe { Tensor::optional(grad_partner_images, "grad_partner_images", REAL_IMAGES) }?;
+        check_apart([Some(&grad_images), grad_partner.as_ref()], [Some(&grad_mixed)])?;
+        let images = unsafe { grad_images.images_mut() }?;
+        let partner = grad_partner.map(|partner| unsafe { partner.images_mut() }).transpose()?;
+        Ok(op.0.backward(&plan.0, grad_mixed.images()?, images, partner)?)
     })
 }
 

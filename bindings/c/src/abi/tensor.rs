@@ -107,6 +107,9 @@ pub(super) const IMAGES: &[miamix_dtype] = &[
     dtype(miamix_dtype_code::Uint, 8),
 ];
 
+/// Those of which there are gradients.
+pub(super) const REAL_IMAGES: &[miamix_dtype] = IMAGES.split_at(3).0;
+
 pub(super) const MAPS: &[miamix_dtype] = &[
     dtype(miamix_dtype_code::Uint, 8),
     dtype(miamix_dtype_code::Int, 8),

@@ -628,6 +628,71 @@ static void test_maps(const miamix_op *op) {
     miamix_plan_free(plan);
 }
 
+/* Sums over ascending samples, in float. */
+static void test_backward(const miamix_op *op) {
+    static float masks[N * PIXELS], grad[ELEMENTS], images[ELEMENTS], partner[ELEMENTS], both[ELEMENTS];
+    miamix_tensor t_masks = tensor(masks, MIAMIX_DTYPE_CODE_FLOAT, 32, 3, MAP_SHAPE, NULL),
+                  t_grad = tensor(grad, MIAMIX_DTYPE_CODE_FLOAT, 32, 4, IMAGE_SHAPE, NULL),
+                  t_images = tensor(images, MIAMIX_DTYPE_CODE_FLOAT, 32, 4, IMAGE_SHAPE, NULL),
+                  t_partner = tensor(partner, MIAMIX_DTYPE_CODE_FLOAT, 32, 4, IMAGE_SHAPE, NHWC_STRIDES),
+                  t_both = tensor(both, MIAMIX_DTYPE_CODE_FLOAT, 32, 4, IMAGE_SHAPE, NULL);
+    miamix_shape shape = batch_shape();
+    miamix_plan *plan = NULL;
+    int64_t partner_index[N];
+    int t, i, c, p;
+
+    OK(miamix_plan_draw(op, &shape, 11, 0, &plan));
+    OK(miamix_plan_partner_index(plan, partner_index, N));
+    OK(miamix_masks(op, plan, &t_masks, NULL, NULL));
+    for (i = 0; i < ELEMENTS; i++) {
+        grad[i] = (float)(i * 37 % 255) - 100.5f;
+    }
+    OK(miamix_backward(op, plan, &t_grad, &t_images, &t_partner, NULL));
+    OK(miamix_backward(op, plan, &t_grad, &t_both, NULL, NULL));
+    for (t = 0; t < N; t++) {
+        for (c = 0; c < C; c++) {
+            for (p = 0; p < PIXELS; p++) {
+                float own = masks[t * PIXELS + p] * grad[(t * C + c) * PIXELS + p], sum = 0.0f, total = own;
+                for (i = 0; i < N; i++) {
+                    if (partner_index[i] == t) {
+                        float share = 1.0f - masks[i * PIXELS + p];
+                        volatile float term = share * grad[(i * C + c) * PIXELS + p]; /* rounded before it is added */
+                        sum += term;
+                        total += term;
+                    }
+                }
+                CHECK(images[(t * C + c) * PIXELS + p] == own);
+                CHECK(partner[(t * PIXELS + p) * C + c] == sum);
+                CHECK(both[(t * C + c) * PIXELS + p] == total);
+            }
+        }
+    }
+
+    memset(images, 0xA5, sizeof images);
+    FAILS(miamix_backward(NULL, plan, &t_grad, &t_images, NULL, NULL), INVALID_ARGUMENT,
+          "op: must not be NULL, got NULL");
+    FAILS(miamix_backward(op, NULL, &t_grad, &t_images, NULL, NULL), INVALID_ARGUMENT,
+          "plan: must not be NULL, got NULL");
+    FAILS(miamix_backward(op, plan, NULL, &t_images, NULL, NULL), INVALID_ARGUMENT,
+          "grad_mixed: must not be NULL, got NULL");
+    FAILS(miamix_backward(op, plan, &t_grad, NULL, NULL, NULL), INVALID_ARGUMENT,
+          "grad_images: must not be NULL, got NULL");
+    FAILS(miamix_backward(op, plan, &t_grad, &t_images, &t_images, NULL), INVALID_ARGUMENT,
+          "grad_partner_images: must not overlap grad_images, got 3780 bytes in common");
+    FAILS(miamix_backward(op, plan, &t_images, &t_images, NULL, NULL), INVALID_ARGUMENT,
+          "grad_images: must not overlap grad_mixed, got 3780 bytes in common");
+    t_grad.dtype.code = MIAMIX_DTYPE_CODE_UINT;
+    t_grad.dtype.bits = 8;
+    FAILS(miamix_backward(op, plan, &t_grad, &t_images, NULL, NULL), DTYPE,
+          "grad_mixed: must be of float32, float16 or bfloat16, got uint8");
+    t_grad.dtype.code = MIAMIX_DTYPE_CODE_BFLOAT;
+    t_grad.dtype.bits = 16;
+    FAILS(miamix_backward(op, plan, &t_grad, &t_images, NULL, NULL), DTYPE,
+          "grad_images: must be bfloat16 as grad_mixed is, got float32");
+    CHECK(is_pattern(images, sizeof images));
+    miamix_plan_free(plan);
+}
+
 /* Whatever is wrong with a tensor is said, and nothing is written. */
 static void test_bad_tensors(const miamix_op *op) {
     static batch good, b;
@@ -778,6 +843,7 @@ int main(void) {
     test_plans(op);
     test_mixing(op);
     test_maps(op);
+    test_backward(op);
     test_bad_tensors(op);
     miamix_op_free(op);
     if (n_failed != 0) {

@@ -1,0 +1,259 @@
+"""Arrays of the caller as ``miamix_tensor``, without a copy: NumPy, torch, and whatever speaks DLPack.
+
+array ──> adopt ──> describe ──> the C library
+"""
+
+from __future__ import annotations
+
+import ctypes as C
+import sys
+from typing import Any
+
+import numpy as np
+
+from . import _library as lib
+
+CPU, CUDA = 1, 2
+_NATIVE = "=|" + ("<" if sys.byteorder == "little" else ">")
+
+# DLPack's numbers of element types: (code, bits).
+_NUMPY_CODES: dict[Any, tuple[int, int]] = {
+    np.dtype(name): (code, np.dtype(name).itemsize * 8)
+    for code, names in [
+        (0, ("int8", "int16", "int32", "int64")),
+        (1, ("uint8", "uint16", "uint32", "uint64")),
+        (2, ("float16", "float32", "float64")),
+        (5, ("complex64", "complex128")),
+        (6, ("bool",)),
+    ]
+    for name in names
+}
+_BFLOAT16 = (4, 16)
+_TORCH_CODES: dict[Any, tuple[int, int]] = {}
+
+# Extents and strides of arrays seen before: (memory, address of extents, address of strides).
+_AXES: dict[Any, tuple[Any, int, int]] = {}
+_MOST_AXES_KEPT = 1024
+
+
+class Borrowed:
+    """An array of another framework, seen through DLPack; the capsule frees it with this object."""
+
+    def __init__(self, array: Any, name: str) -> None:
+        self.capsule = None
+        self.read_only = False
+        self.strides: tuple[int, ...] | None = None
+        if hasattr(array, "__dlpack_device__"):
+            kind, index = array.__dlpack_device__()
+            self.device = int(kind), int(index)
+            if self.device[0] in (CPU, 3):
+                self._read(array, name)
+                return
+        else:
+            self.device = CUDA, 0
+        # The core says that it does not take this device, and reads nothing else.
+        self.data, self.dtype = 0, (2, 32)
+        self.shape = tuple(getattr(array, "shape", None) or (0,))
+
+    def _read(self, array: Any, name: str) -> None:
+        try:
+            try:
+                capsule = array.__dlpack__(max_version=(1, 0))
+            except TypeError:
+                capsule = array.__dlpack__()  # written before version 1 of the protocol
+        except (BufferError, RuntimeError) as cause:
+            raise lib.invalid(name, f"must be readable through DLPack ({cause})", type(array).__name__) from cause
+        if _capsule_is_valid(capsule, b"dltensor_versioned"):
+            managed = _Versioned.from_address(_capsule_pointer(capsule, b"dltensor_versioned"))
+            self.read_only = bool(managed.flags & 1)
+            tensor = managed.tensor
+        else:
+            tensor = _Unversioned.from_address(_capsule_pointer(capsule, b"dltensor")).tensor
+        self.capsule = capsule
+        self.data = (tensor.data or 0) + tensor.byte_offset
+        self.dtype = tensor.code, tensor.bits
+        axes = C.c_int64 * tensor.ndim
+        self.shape = tuple(axes.from_address(tensor.shape)) if tensor.ndim else ()
+        self.strides = tuple(axes.from_address(tensor.strides)) if tensor.ndim and tensor.strides else None
+
+
+class _Versioned(C.Structure):
+    _fields_ = [
+        ("major", C.c_uint32),
+        ("minor", C.c_uint32),
+        ("context", C.c_void_p),
+        ("deleter", C.c_void_p),
+        ("flags", C.c_uint64),
+        ("tensor", lib.Tensor),
+    ]
+
+
+class _Unversioned(C.Structure):
+    _fields_ = [("tensor", lib.Tensor), ("context", C.c_void_p), ("deleter", C.c_void_p)]
+
+
+_capsule_pointer = C.pythonapi.PyCapsule_GetPointer
+_capsule_pointer.restype, _capsule_pointer.argtypes = C.c_void_p, [C.py_object, C.c_char_p]
+_capsule_is_valid = C.pythonapi.PyCapsule_IsValid
+_capsule_is_valid.restype, _capsule_is_valid.argtypes = C.c_int, [C.py_object, C.c_char_p]
+
+
+def is_torch(array: Any) -> bool:
+    """Whether it is a tensor of torch, which nobody imports for this."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, getattr(torch, "Tensor", ()))
+
+
+def adopt(array: Any, name: str) -> Any:
+    """An array that :func:`describe` takes."""
+    if isinstance(array, np.ndarray) or is_torch(array):
+        return array
+    if hasattr(array, "__dlpack__") or hasattr(array, "__cuda_array_interface__"):
+        return Borrowed(array, name)
+    rule = "must be a NumPy array, a torch tensor or an array with __dlpack__"
+    raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
+
+
+def describe(array: Any, name: str, channels_last: bool = False, written: bool = False) -> lib.Tensor:
+    """The array as the C library takes it.
+
+    ``channels_last``: the last axis is C of images, and is told where the library has it, before H and W.
+    """
+    device = (CPU, 0)
+    if isinstance(array, np.ndarray):
+        dtype = _NUMPY_CODES.get(array.dtype) or _numpy_code(array.dtype, name)
+        if written and not array.flags.writeable:
+            raise lib.invalid(name, "must be writable", "a read-only array")
+        data, step = array.__array_interface__["data"][0], array.itemsize
+        shape, strides = array.shape, array.strides
+    elif isinstance(array, Borrowed):
+        if written and array.read_only:
+            raise lib.invalid(name, "must be writable", "a read-only array")
+        data, step, dtype, device = array.data, 1, array.dtype, array.device
+        shape, strides = array.shape, array.strides or _compact(array.shape)
+    else:
+        data, dtype, device = _torch_place(array, name)
+        shape, strides, step = tuple(array.shape), array.stride(), 1
+    axes = _axes(shape, strides, step, channels_last, name)
+    tensor = lib.Tensor(data, device[0], device[1], len(shape), dtype[0], dtype[1], 1, axes[1], axes[2], 0)
+    tensor.keep = array, axes
+    return tensor
+
+
+def _axes(
+    shape: tuple[int, ...], strides: tuple[int, ...], step: int, channels_last: bool, name: str
+) -> tuple[Any, int, int]:
+    key = shape, strides, step, channels_last
+    known = _AXES.get(key)
+    if known is not None:
+        return known
+    order = list(range(len(shape)))
+    if channels_last and len(shape) in (4, 5):
+        order.insert(-2, order.pop())
+    if any(stride % step for stride in strides):
+        rule = f"must have strides that are multiples of {step} bytes"
+        raise lib.invalid(name, rule, f"strides {strides}", lib.Status.DTYPE)
+    numbers = [shape[axis] for axis in order] + [strides[axis] // step for axis in order]
+    memory = (C.c_int64 * max(len(numbers), 1))(*numbers)
+    address = C.addressof(memory)
+    made = memory, address, address + 8 * len(shape)
+    if len(_AXES) >= _MOST_AXES_KEPT:
+        _AXES.clear()
+    _AXES[key] = made
+    return made
+
+
+def _compact(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+
+
+def _numpy_code(dtype: Any, name: str) -> tuple[int, int]:
+    # ml_dtypes' type, which NumPy knows under this name.
+    if dtype.name == "bfloat16":
+        _NUMPY_CODES[dtype] = _BFLOAT16
+        return _BFLOAT16
+    if dtype.byteorder not in _NATIVE:
+        raise lib.invalid(name, "must be in the machine's byte order", dtype.str, lib.Status.DTYPE)
+    raise lib.invalid(name, "must be of numbers", dtype.name, lib.Status.DTYPE)
+
+
+def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """Address, element type and device."""
+    torch = sys.modules["torch"]
+    if not _TORCH_CODES:
+        for kind, names in [
+            (0, ("int8", "int16", "int32", "int64")),
+            (1, ("uint8", "uint16", "uint32", "uint64")),
+            (2, ("float16", "float32", "float64")),
+            (5, ("complex64", "complex128")),
+            (6, ("bool",)),
+        ]:
+            _TORCH_CODES.update({getattr(torch, n): (kind, getattr(torch, n).itemsize * 8) for n in names})
+        _TORCH_CODES[torch.bfloat16] = _BFLOAT16
+    dtype = _TORCH_CODES.get(array.dtype)
+    if dtype is None or array.layout != torch.strided or array.is_neg():
+        got = f"{array.dtype}, {array.layout}" + (", lazily negated" if array.is_neg() else "")
+        raise lib.invalid(name, "must be a strided tensor of numbers", got, lib.Status.DTYPE)
+    if array.requires_grad and torch.is_grad_enabled():
+        rule = "must not require a gradient (miamix.torch has the operator that gives one)"
+        raise lib.invalid(name, rule, "a tensor that does", lib.Status.UNSUPPORTED)
+    if array.device.type == "cpu":
+        return array.data_ptr(), dtype, (CPU, 0)
+    if array.device.type == "cuda":
+        return array.data_ptr(), dtype, (CUDA, array.device.index or 0)
+    raise lib.invalid(name, "must be in CPU memory", f"device {array.device}", lib.Status.UNSUPPORTED)
+
+
+def n_samples(images: Any, name: str = "images") -> int:
+    """N, the extent of the first axis."""
+    if len(images.shape) == 0:
+        raise lib.invalid(name, "must have a batch axis", "no axes", lib.Status.SHAPE)
+    return int(images.shape[0])
+
+
+def empty_like(array: Any, name: str) -> Any:
+    """Room for as many elements, in the same order in memory."""
+    if is_torch(array):
+        return sys.modules["torch"].empty_like(array, requires_grad=False)
+    if isinstance(array, np.ndarray):
+        return np.empty_like(array, subok=False)
+    return np.empty(array.shape, _numpy_dtype(array.dtype, name))
+
+
+def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """Compact room in the framework of ``like``: a tensor beside tensors, else an array."""
+    if is_torch(like):
+        torch = sys.modules["torch"]
+        return torch.empty(shape, dtype=getattr(torch, dtype))
+    return np.empty(shape, dtype)
+
+
+def _numpy_dtype(code: tuple[int, int], name: str) -> Any:
+    if code == _BFLOAT16:
+        try:
+            import ml_dtypes
+        except ImportError:
+            rule = "must come with out=, or ml_dtypes be installed: NumPy alone has no bfloat16"
+            raise lib.invalid(name, rule, "bfloat16 without either", lib.Status.UNSUPPORTED) from None
+        return np.dtype(ml_dtypes.bfloat16)
+    # A type without a place here is one that the core refuses.
+    return next((dtype for dtype, known in _NUMPY_CODES.items() if known == code), np.dtype(np.uint8))
+
+
+def widen_ids(labels: Any) -> Any:
+    """Class ids of fewer bits than the library reads, as int64."""
+    if isinstance(labels, np.ndarray):
+        small = np.can_cast(labels.dtype, np.int64) and labels.dtype.kind in "iu" and labels.dtype != np.int32
+        return labels.astype(np.int64, copy=False) if small else labels
+    if is_torch(labels):
+        torch = sys.modules["torch"]
+        small = (torch.uint8, torch.int8, torch.int16)
+        return labels.to(torch.int64) if labels.dtype in small else labels
+    return labels
+
+
+def take(array: Any, index: Any) -> Any:
+    """Rows ``index`` of an array."""
+    if is_torch(array):
+        return array[sys.modules["torch"].as_tensor(index)]
+    return np.asarray(array)[np.asarray(index)]

@@ -1,0 +1,404 @@
+"""The operator, and its plans.
+
+parameters + seed + shape ──> plan ──> masks ──> mixed images, targets
+"""
+
+from __future__ import annotations
+
+import ctypes as C
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import _arrays as arrays
+from . import _library as lib
+from ._parameters import Parameters, from_config, integer, to_config
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_BITS = 2**64 - 1
+
+
+class MiAMix:
+    """Multi-stage mixed-sample augmentation (Liang, Liang, Jia, 2023).
+
+    Called as torchvision's and timm's mixers are::
+
+        mix = miamix.MiAMix(num_classes=10)
+        mixed, targets = mix(images, labels)
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        K, needed for soft targets of class ids.
+    seed : int
+        -2**63 to 2**64 - 1. Equal seeds draw equal plans in every language, on every machine.
+    targets : {"soft", "pairs"}
+        ``soft``: rows ``[N, K]`` of float32. ``pairs``: ``(labels, labels of the partners, weight)``, for losses that
+        want pairs: ``weight[i] * loss(output[i], labels_a[i]) + (1 - weight[i]) * loss(output[i], labels_b[i])``.
+    layout : {"NCHW", "NHWC"}
+        Order of the axes of images. Strides are free in both: torch's channels_last is ``NCHW``.
+    enabled : bool
+        False passes images through and makes labels one-hot, without views and smoothing. May be changed at any time:
+        papers switch mixing off for the last epochs.
+    n_threads : int
+        At most 256; 0: one for each core, or the calling thread alone in a forked worker. It changes no result.
+    **parameters
+        Those of :class:`Parameters`.
+
+    Raises
+    ------
+    MiamixError
+        With ``status`` and the message of the core; a ``ValueError`` too where an argument is bad.
+
+    Notes
+    -----
+    Arrays are NumPy's, torch's (CPU) or anything with ``__dlpack__``, of float32, float16, bfloat16 or uint8, with any
+    strides, and are never copied. Results are new arrays of the same kind and order in memory; NumPy arrays where the
+    images were neither NumPy's nor torch's.
+
+    Threads: one operator serves any number of threads, each with ``first_sample`` of its own. The running counter is
+    for one thread.
+    """
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        *,
+        seed: int = 0,
+        targets: Literal["soft", "pairs"] = "soft",
+        layout: Literal["NCHW", "NHWC"] = "NCHW",
+        enabled: bool = True,
+        n_threads: int = 0,
+        **parameters: Unpack[Parameters],
+    ) -> None:
+        if num_classes is not None:
+            num_classes = integer("num_classes", num_classes, 0, 2**31 - 1)
+        _check_name("targets", targets, ("soft", "pairs"))
+        _check_name("layout", layout, ("NCHW", "NHWC"))
+        _to_bits(seed)
+        self.num_classes = num_classes
+        self.seed = seed
+        self.targets = targets
+        self.layout = layout
+        self.enabled = enabled
+        #: Index of the next batch's first sample in a run: the running counter.
+        self.next_sample = 0
+        self._make(to_config(parameters, n_threads))
+
+    def _make(self, config: lib.Config) -> None:
+        self._config = config
+        self._op = lib.Handle(lib.op_create, lib.op_free, C.byref(config))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of the operator, by name."""
+        return from_config(self._config)
+
+    def __repr__(self) -> str:
+        defaults = from_config(to_config({}))
+        changed = {name: value for name, value in self.parameters.items() if value != defaults[name]}
+        own = {"num_classes": self.num_classes, "seed": self.seed, "targets": self.targets, "layout": self.layout}
+        return f"MiAMix({', '.join(f'{name}={value!r}' for name, value in {**own, **changed}.items())})"
+
+    def __call__(
+        self,
+        images: Any,
+        labels: Any = None,
+        *,
+        partner: Any = None,
+        seed: int | None = None,
+        first_sample: int | None = None,
+        out: Any = None,
+    ) -> tuple[Any, Any]:
+        """Draw a plan and mix a batch under it.
+
+        Parameters
+        ----------
+        images : [N, C, H, W], or [N, H, W, C] with layout NHWC
+            float32, float16, bfloat16 or uint8; ``[N, T, C, H, W]`` too. H and W are 1 to 32768 pixels, N any number.
+        labels : [N] integers below ``num_classes``, or [N, K] float32, optional
+            A negative id is ignored and gives a row of zeros. With ``targets="pairs"`` anything of N rows.
+        partner : as images, optional
+            The same batch under a second, independent augmentation; ``images`` serve twice without it.
+        seed, first_sample : int, optional
+            Together or alone they name the plan: the seed (default: the operator's) and the global index of the
+            batch's first sample (default: 0). With neither, the operator's seed and its running counter, which goes
+            on by N, are taken.
+        out : array, or (array, array), optional
+            Where the mixed images, or images and soft targets, go; sharing memory with no input.
+
+        Returns
+        -------
+        mixed : as images
+        targets : [N, K] float32; (labels, labels of the partners, weight [N] float32) for pairs; None without labels
+
+        Raises
+        ------
+        MiamixError
+            Nothing is written and the counter stays where it is.
+        """
+        bits, first = self._position(seed, first_sample)
+        adopted = arrays.adopt(images, "images")
+        if self.enabled:
+            result = self._mix(None, bits, first, adopted, labels, partner, out)
+        else:
+            result = self._pass_through(images, labels, out)
+        if seed is None and first_sample is None:
+            self.next_sample = (self.next_sample + arrays.n_samples(adopted)) & _BITS
+        return result
+
+    def draw(self, shape: Sequence[int], *, seed: int | None = None, first_sample: int | None = None) -> Plan:
+        """Draw every random decision for one batch.
+
+        Parameters
+        ----------
+        shape : (N, C, H, W) in the order of the layout, (N, T, C, H, W), or (N, H, W)
+        seed, first_sample : int, optional
+            As for a call; with neither the counter is read, and stays where it is.
+
+        Returns
+        -------
+        Plan
+        """
+        shape = tuple(shape)
+        if len(shape) not in (3, 4, 5):
+            raise lib.invalid("shape", "must be that of images or (N, H, W)", shape, lib.Status.SHAPE)
+        height, width = shape[-3:-1] if self.layout == "NHWC" and len(shape) > 3 else shape[-2:]
+        numbers = [integer("shape", extent, 0, _BITS) for extent in (shape[0], height, width)]
+        bits, first = self._position(seed, first_sample)
+        wanted = lib.Shape(*numbers)
+        handle = lib.Handle(lib.plan_draw, lib.plan_free, self._op.address, C.byref(wanted), bits, first)
+        return Plan(handle, self)
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps: the seed and the running counter."""
+        return {"seed": self.seed, "next_sample": self.next_sample}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        _to_bits(state["seed"])
+        next_sample = integer("next_sample", state["next_sample"], 0, _BITS)
+        self.seed, self.next_sample = state["seed"], next_sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name not in ("_op", "_config")}
+        return {**state, "_config": bytes(self._config)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        config = lib.Config.from_buffer_copy(state.pop("_config"))
+        vars(self).update(state)
+        self._make(config)
+
+    def _position(self, seed: int | None, first_sample: int | None) -> tuple[int, int]:
+        if seed is None and first_sample is None:
+            return _to_bits(self.seed), self.next_sample
+        first = 0 if first_sample is None else integer("first_sample", first_sample, 0, _BITS)
+        return _to_bits(self.seed if seed is None else seed), first
+
+    def _mix(
+        self, plan: Plan | None, seed: int, first: int, images: Any, labels: Any, partner: Any, out: Any
+    ) -> tuple[Any, Any]:
+        """Mix under a plan, or under one that is drawn on the way."""
+        channels_last = self.layout == "NHWC"
+        source = arrays.describe(images, "images", channels_last)
+        second = (
+            None if partner is None else arrays.describe(arrays.adopt(partner, "partner"), "partner", channels_last)
+        )
+        mixed, rows = self._room(images, labels, out)
+        target = arrays.describe(arrays.adopt(mixed, "out"), "out", channels_last, written=True)
+        n = arrays.n_samples(images)
+        ids = label_rows = weight = index = None
+        k = 0
+        if labels is not None and self.targets == "pairs":
+            labels = arrays.adopt(labels, "labels")
+            if isinstance(labels, arrays.Borrowed):
+                rule = "must be a NumPy array or a torch tensor where targets are pairs"
+                raise lib.invalid("labels", rule, "another array", lib.Status.UNSUPPORTED)
+            if len(labels.shape) == 0 or labels.shape[0] != n:
+                raise lib.invalid("labels", f"expected shape [{n}, ...]", list(labels.shape), lib.Status.SHAPE)
+            weights, partners = arrays.empty(labels, (n,), "float32"), np.empty(n, np.int64)
+            weight = arrays.describe(weights, "label_weight", written=True)
+            index = arrays.describe(partners, "partner_index", written=True)
+        elif labels is not None:
+            ids, k, rows = self._soft(labels, rows)
+            label_rows = arrays.describe(arrays.adopt(rows, "out"), "out", written=True)
+        arguments = (
+            C.byref(source),
+            None if second is None else C.byref(second),
+            None if ids is None else C.byref(ids),
+            k,
+            C.byref(target),
+            None if label_rows is None else C.byref(label_rows),
+            None if weight is None else C.byref(weight),
+            None if index is None else C.byref(index),
+            None,
+        )
+        if plan is None:
+            lib.mix(self._op.address, seed, first, *arguments)
+        else:
+            lib.apply(self._op.address, plan._handle.address, *arguments)
+        if weight is not None:
+            return mixed, (labels, arrays.take(labels, partners), weights)
+        return mixed, rows
+
+    def _room(self, images: Any, labels: Any, out: Any) -> tuple[Any, Any]:
+        """Where images and rows go; None for rows that are not given."""
+        if out is None:
+            return arrays.empty_like(images, "out"), None
+        if not isinstance(out, (tuple, list)):
+            return out, None
+        if len(out) != 2 or labels is None or self.targets == "pairs":
+            raise lib.invalid("out", "must be an array, or a pair where there are soft targets", f"{len(out)} arrays")
+        return out[0], out[1]
+
+    def _soft(self, labels: Any, rows: Any) -> tuple[lib.Tensor, int, Any]:
+        """Labels as the library reads them, K, and room for the rows."""
+        labels = arrays.widen_ids(arrays.adopt(labels, "labels"))
+        soft = len(labels.shape) == 2
+        if not soft and self.num_classes is None:
+            raise lib.invalid("num_classes", "must be given where labels are class ids", "none")
+        k = self.num_classes or 0
+        described = arrays.describe(labels, "labels")
+        if rows is None:
+            n = arrays.n_samples(labels, "labels")
+            rows = arrays.empty(labels, (n, int(labels.shape[1]) if soft else k), "float32")
+        return described, k, rows
+
+    def _pass_through(self, images: Any, labels: Any, out: Any) -> tuple[Any, Any]:
+        """Images as they are, and labels of which nothing is mixed."""
+        # The same rules and errors as in mixing, by an operator that mixes nothing and smooths no label.
+        still = MiAMix(self.num_classes, p_apply=0.0, targets=self.targets, layout=self.layout)
+        if out is not None:
+            return still._mix(None, 0, 0, arrays.adopt(images, "images"), labels, None, out)
+        if labels is None:
+            return images, None
+        # Labels alone: beside images of one pixel.
+        pixels = np.zeros((arrays.n_samples(images), 1, 1, 1), np.uint8)
+        return images, still._mix(None, 0, 0, pixels, labels, None, None)[1]
+
+
+class Plan:
+    """Every random decision of a batch, as plain data: drawn, stored, read, and applied any number of times.
+
+    :meth:`MiAMix.draw` makes one. Threads: a plan may be shared by any number of threads.
+    """
+
+    def __init__(self, handle: lib.Handle, mix: MiAMix) -> None:
+        self._handle = handle
+        #: The operator whose number of classes, targets, layout, label smoothing and threads :meth:`apply` uses.
+        self.mix = mix
+
+    @classmethod
+    def from_json(cls, text: str, mix: MiAMix | None = None) -> Plan:
+        """Read a plan that was stored, or written by hand.
+
+        Parameters
+        ----------
+        text : str
+        mix : MiAMix, optional
+            The operator for :meth:`apply`; one with the defaults without it.
+
+        Raises
+        ------
+        MiamixValueError
+            With the sample and the layer that are malformed.
+        """
+        data = text.encode()
+        handle = lib.Handle(lib.plan_from_json, lib.plan_free, data, len(data))
+        return cls(handle, MiAMix() if mix is None else mix)
+
+    def to_json(self) -> str:
+        """Write the plan; every language reads it."""
+        length = C.c_size_t()
+        lib.plan_to_json(self._handle.address, None, 0, C.byref(length))
+        buffer = C.create_string_buffer(length.value + 1)
+        lib.plan_to_json(self._handle.address, buffer, len(buffer), C.byref(length))
+        return buffer.value.decode()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, H, W)."""
+        shape = lib.Shape()
+        lib.plan_shape(self._handle.address, C.byref(shape))
+        return shape.samples, shape.height, shape.width
+
+    @property
+    def partner_index(self) -> np.ndarray[Any, Any]:
+        """[N] int64: the sample that each one is mixed with; its own index where it is mixed with itself or not at all."""
+        index = np.empty(self.shape[0], np.int64)
+        lib.plan_partner_index(self._handle.address, index.ctypes.data, index.size)
+        return index
+
+    @property
+    def n_layers(self) -> list[int]:
+        """Layers of each sample's mask, 0 to 8; 0 where a sample is not mixed."""
+        counts, count = [], C.c_uint32()
+        for sample in range(self.shape[0]):
+            lib.plan_n_layers(self._handle.address, sample, C.byref(count))
+            counts.append(count.value)
+        return counts
+
+    def masks(self, out: Any = None) -> Any:
+        """Render the masks: [N, H, W] float32, 1 keeps the primary pixel (Algorithm 1, stage 3).
+
+        ``out``: where they go, compact.
+        """
+        masks = np.empty(self.shape, np.float32) if out is None else out
+        room = arrays.describe(arrays.adopt(masks, "out"), "out", written=True)
+        lib.masks(self.mix._op.address, self._handle.address, C.byref(room), None, None)
+        return masks
+
+    def label_weight(self) -> np.ndarray[Any, Any]:
+        """Render what the primary's own labels weigh: [N] float32 (Eq. 12)."""
+        weight = np.empty(self.shape[0], np.float32)
+        room = arrays.describe(weight, "label_weight", written=True)
+        lib.masks(self.mix._op.address, self._handle.address, None, C.byref(room), None)
+        return weight
+
+    def apply(self, images: Any, labels: Any = None, *, partner: Any = None, out: Any = None) -> tuple[Any, Any]:
+        """Mix a batch under this plan: arguments, result and errors of calling :class:`MiAMix`."""
+        return self.mix._mix(self, 0, 0, arrays.adopt(images, "images"), labels, partner, out)
+
+    def apply_masks(self, segmentation: Any, *, partner: Any = None, out: Any = None) -> Any:
+        """Mix label maps (segmentation) under this plan: the primary's label where the mask is at least 1/2.
+
+        Parameters
+        ----------
+        segmentation : [N, H, W] integers of 8 to 64 bits, or bool
+        partner : as segmentation, optional
+            The maps of the second view.
+        out : as segmentation, optional
+            Where the mixed maps go; sharing memory with no input.
+
+        Returns
+        -------
+        as segmentation
+        """
+        segmentation = arrays.adopt(segmentation, "segmentation")
+        maps = arrays.describe(segmentation, "segmentation")
+        second = None if partner is None else arrays.describe(arrays.adopt(partner, "partner"), "partner")
+        mixed = arrays.empty_like(segmentation, "out") if out is None else out
+        room = arrays.describe(arrays.adopt(mixed, "out"), "out", written=True)
+        others = None if second is None else C.byref(second)
+        lib.apply_maps(self.mix._op.address, self._handle.address, C.byref(maps), others, C.byref(room), None)
+        return mixed
+
+    def __repr__(self) -> str:
+        n, height, width = self.shape
+        return f"<miamix.Plan of {n} samples, {height} x {width} px>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan.from_json, (self.to_json(), self.mix)
+
+
+def _to_bits(seed: int) -> int:
+    """The 64 bits of a seed; a signed one has the same."""
+    return integer("seed", seed, -(2**63), _BITS) & _BITS
+
+
+def _check_name(name: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise lib.invalid(name, f"must be one of {' '.join(names)}", repr(value))

@@ -1,0 +1,399 @@
+"""MiAMix for torch: a module, an operator with gradients, and what a DataLoader needs.
+
+module ──> miamix::mix ──> the C library          DataLoader ──> Collate ──> miamix.MiAMix
+"""
+
+import ctypes as C
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, default_collate
+
+from . import _arrays as arrays
+from . import _library as lib
+from . import _mix
+from ._parameters import integer
+
+__all__ = ["Collate", "MiAMix", "NumberedBatches", "NumberedDataset", "data_loader", "mix"]
+
+
+# The operator
+
+
+@functools.lru_cache(maxsize=64)
+def _operator(settings: str, training: bool) -> _mix.MiAMix:
+    """The operator of these settings; in evaluation one that mixes nothing and smooths no label."""
+    parameters = json.loads(settings)
+    if not training:
+        parameters = {name: parameters[name] for name in ("num_classes", "layout")} | {"p_apply": 0.0}
+    return _mix.MiAMix(**parameters)
+
+
+def _describe(tensor: torch.Tensor, name: str, nhwc: bool = False) -> lib.Tensor:
+    return arrays.describe(tensor.detach(), name, nhwc)
+
+
+def _scalar(tensor: torch.Tensor, name: str) -> int:
+    """The 64 bits of a seed or of a sample's index."""
+    if tensor.numel() != 1 or tensor.is_floating_point():
+        got = f"{list(tensor.shape)} of {tensor.dtype}"
+        raise lib.invalid(name, "must be one integer", got, lib.Status.SHAPE)
+    return int(tensor.item()) & (2**64 - 1)
+
+
+@torch.library.custom_op(
+    "miamix::mix",
+    mutates_args=(),
+    schema="(Tensor images, Tensor? partner_images, Tensor labels, Tensor seed, Tensor first_sample, bool training, "
+    "str settings) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def mix(
+    images: torch.Tensor,
+    partner_images: torch.Tensor | None,
+    labels: torch.Tensor,
+    seed: torch.Tensor,
+    first_sample: torch.Tensor,
+    training: bool,
+    settings: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The operator ``miamix::mix``: ``ai.miamix.MiAMix`` of ONNX for torch, with gradients to both images.
+
+    Parameters
+    ----------
+    images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU
+    partner_images : as images, optional
+    labels : [N] integers or [N, K] float32
+    seed, first_sample : one integer each
+    training : False passes images through and makes labels one-hot, without smoothing
+    settings : JSON with ``num_classes``, ``layout`` and the parameters of :class:`miamix.Parameters`
+
+    Returns
+    -------
+    mixed_images, mixed_labels [N, K] float32, label_weight [N] float32, partner_index [N] int64
+    """
+    operator = _operator(settings, training)
+    nhwc = operator.layout == "NHWC"
+    labels = arrays.widen_ids(labels)
+    results = _results(images, labels, operator.num_classes)
+    tensors = [
+        _describe(images, "images", nhwc),
+        None if partner_images is None else _describe(partner_images, "partner_images", nhwc),
+        _describe(labels, "labels"),
+        _describe(results[0], "mixed_images", nhwc),
+        _describe(results[1], "mixed_labels"),
+        _describe(results[2], "label_weight"),
+        _describe(results[3], "partner_index"),
+    ]
+    source, partner, ids, *outputs = [None if tensor is None else C.byref(tensor) for tensor in tensors]
+    plan = _scalar(seed, "seed"), _scalar(first_sample, "first_sample")
+    lib.mix(operator._op.address, *plan, source, partner, ids, operator.num_classes or 0, *outputs, None)
+    return results
+
+
+def _results(
+    images: torch.Tensor, labels: torch.Tensor, num_classes: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Room for the results."""
+    n = images.shape[0]
+    if labels.dim() == 2:
+        k = labels.shape[1]
+    elif num_classes is None:
+        raise lib.invalid("num_classes", "must be given where labels are class ids", "none")
+    else:
+        k = num_classes
+    return (
+        torch.empty_like(images, requires_grad=False),
+        torch.empty((n, k), dtype=torch.float32, device=images.device),
+        torch.empty(n, dtype=torch.float32, device=images.device),
+        torch.empty(n, dtype=torch.int64, device=images.device),
+    )
+
+
+@mix.register_fake
+def _(images, partner_images, labels, seed, first_sample, training, settings):  # type: ignore[no-untyped-def]
+    return _results(images, labels, json.loads(settings)["num_classes"])
+
+
+@torch.library.custom_op(
+    "miamix::mix_backward",
+    mutates_args=(),
+    schema="(Tensor grad_mixed, Tensor seed, Tensor first_sample, bool training, bool two_views, str settings) "
+    "-> (Tensor, Tensor)",
+)
+def _mix_backward(
+    grad_mixed: torch.Tensor,
+    seed: torch.Tensor,
+    first_sample: torch.Tensor,
+    training: bool,
+    two_views: bool,
+    settings: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of the images and of the partner images; of one view the sum of both, and an empty tensor."""
+    operator = _operator(settings, training)
+    nhwc = operator.layout == "NHWC"
+    plan = operator.draw(
+        grad_mixed.shape, seed=_scalar(seed, "seed"), first_sample=_scalar(first_sample, "first_sample")
+    )
+    grad_images, grad_partner = _gradients(grad_mixed, two_views)
+    source = _describe(grad_mixed, "grad_mixed", nhwc)
+    images = _describe(grad_images, "grad_images", nhwc)
+    partner = C.byref(_describe(grad_partner, "grad_partner_images", nhwc)) if two_views else None
+    lib.backward(operator._op.address, plan._handle.address, C.byref(source), C.byref(images), partner, None)
+    return grad_images, grad_partner
+
+
+def _gradients(grad_mixed: torch.Tensor, two_views: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(grad_mixed), torch.empty_like(grad_mixed) if two_views else grad_mixed.new_empty(0)
+
+
+@_mix_backward.register_fake
+def _(grad_mixed, seed, first_sample, training, two_views, settings):  # type: ignore[no-untyped-def]
+    return _gradients(grad_mixed, two_views)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    _, partner_images, _, seed, first_sample, ctx.training, ctx.settings = inputs
+    ctx.save_for_backward(seed, first_sample)
+    ctx.two_views = partner_images is not None
+
+
+def _backward(ctx: Any, grad_mixed: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    seed, first_sample = ctx.saved_tensors
+    images, partner = _mix_backward(grad_mixed, seed, first_sample, ctx.training, ctx.two_views, ctx.settings)
+    return images, partner if ctx.two_views else None, None, None, None, None, None
+
+
+mix.register_autograd(_backward, setup_context=_setup_context)
+
+
+class MiAMix(torch.nn.Module):
+    """MiAMix as a module: ``mixed, targets = module(images, labels)``.
+
+    In evaluation images pass through and labels become one-hot, as with the ONNX operator. Gradients flow to the
+    images and to the partner's. Works under ``torch.compile(fullgraph=True)``, and with :mod:`miamix.onnx` under
+    ``torch.onnx.export``.
+
+    Parameters
+    ----------
+    num_classes, targets, layout, n_threads, **parameters
+        As of :class:`miamix.MiAMix`.
+    seed : int
+        The buffer ``seed``: equal seeds draw equal plans.
+    rank, world_size : int
+        Of data-parallel training: the ranks' batches of one step, which are of one size, follow each other in the
+        run, so that the ranks differ by their ``first_sample``.
+
+    The running counter is the buffer ``next_sample``, so ``state_dict`` keeps it.
+    """
+
+    seed: torch.Tensor
+    next_sample: torch.Tensor
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        *,
+        seed: int = 0,
+        targets: Literal["soft", "pairs"] = "soft",
+        layout: Literal["NCHW", "NHWC"] = "NCHW",
+        rank: int = 0,
+        world_size: int = 1,
+        n_threads: int = 0,
+        **parameters: Any,
+    ) -> None:
+        super().__init__()
+        # Checks everything now, and makes what the operator will look up.
+        checked = _mix.MiAMix(num_classes, seed=seed, targets=targets, layout=layout, n_threads=n_threads, **parameters)
+        self.targets = targets
+        self.num_classes = num_classes
+        self.world_size = integer("world_size", world_size, 1, 2**31 - 1)
+        self.rank = integer("rank", rank, 0, world_size - 1)
+        of_operator = {"num_classes": num_classes, "layout": layout, "n_threads": n_threads, **checked.parameters}
+        self.settings = json.dumps(of_operator)
+        self._settings_without_classes = json.dumps({**of_operator, "num_classes": None})
+        bits = seed if seed < 2**63 else seed - 2**64
+        self.register_buffer("seed", torch.tensor(bits, dtype=torch.int64))
+        self.register_buffer("next_sample", torch.tensor(0, dtype=torch.int64))
+
+    def extra_repr(self) -> str:
+        return f"num_classes={self.num_classes}, targets={self.targets!r}"
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        partner: torch.Tensor | None = None,
+        seed: torch.Tensor | None = None,
+        first_sample: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Any]:
+        """Mix a batch.
+
+        Parameters
+        ----------
+        images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU; [N, H, W, C] with layout NHWC
+        labels : [N] integers or [N, K] float32, optional
+        partner : as images, optional
+            The same batch under a second, independent augmentation.
+        seed, first_sample : one int64, optional
+            Together or alone they name the plan (without a seed: the buffer; without a first sample: 0). With
+            neither the running counter is taken, which goes on in training.
+
+        Returns
+        -------
+        mixed : as images
+        targets : [N, K] float32; (labels, labels of the partners, weight [N]) for pairs; None without labels
+        """
+        n = images.shape[0]
+        if first_sample is None:
+            counted = seed is None
+            first_sample = self.next_sample + self.rank * n if counted else torch.zeros_like(self.next_sample)
+            if counted and self.training:
+                self.next_sample += self.world_size * n
+        pairs = self.targets == "pairs"
+        if labels is None or pairs:
+            rows, settings = images.new_zeros((n, 0), dtype=torch.float32), self._settings_without_classes
+        else:
+            rows, settings = labels, self.settings
+        mixed, mixed_labels, weight, index = mix(
+            images, partner, rows, self.seed if seed is None else seed, first_sample, self.training, settings
+        )
+        if labels is None:
+            return mixed, None
+        return mixed, (labels, labels[index], weight) if pairs else mixed_labels
+
+
+# Data loading
+
+
+class _Numbered(list[Any]):
+    """A list with the global index of its first sample."""
+
+    first_sample: int = 0
+
+    @classmethod
+    def of(cls, items: Iterable[Any], first_sample: int) -> "_Numbered":
+        numbered = cls(items)
+        numbered.first_sample = first_sample
+        return numbered
+
+
+class NumberedBatches(torch.utils.data.Sampler[list[int]]):
+    """A batch sampler that numbers the samples of a run, so that any number of workers gives the same batches.
+
+    Parameters
+    ----------
+    batches : iterable of lists of indices
+        A ``BatchSampler``, for instance.
+    rank, world_size : int
+        Of data-parallel training: the ranks' batches of one step follow each other in the run.
+
+    Attributes
+    ----------
+    next_sample : int
+        The number of the next sample of the run; a checkpoint at the end of an epoch keeps it. In the middle of an
+        epoch it counts the batches that workers have been given ahead, too.
+    """
+
+    def __init__(self, batches: Iterable[list[int]], *, rank: int = 0, world_size: int = 1) -> None:
+        self.batches = batches
+        self.world_size = integer("world_size", world_size, 1, 2**31 - 1)
+        self.rank = integer("rank", rank, 0, world_size - 1)
+        self.next_sample = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for indices in self.batches:
+            n = len(indices)
+            first_sample = self.next_sample + self.rank * n
+            self.next_sample += self.world_size * n
+            yield _Numbered.of(indices, first_sample)
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the sampler of the indices, where it wants to know (``DistributedSampler``)."""
+        sampler = getattr(self.batches, "sampler", self.batches)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+
+
+class _Map(Protocol):
+    def __getitem__(self, index: int) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+
+class NumberedDataset(Dataset[Any]):
+    """A dataset that hands on the number of a batch from :class:`NumberedBatches` to :class:`Collate`."""
+
+    def __init__(self, dataset: _Map) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        fetch = getattr(self.dataset, "__getitems__", None)
+        items = fetch(list(indices)) if fetch is not None else [self.dataset[index] for index in indices]
+        return _Numbered.of(items, indices.first_sample) if isinstance(indices, _Numbered) else items
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+class Collate:
+    """A ``collate_fn`` that mixes: ``(mixed, targets)`` of samples ``(image, label)``, or ``((view, view), label)``.
+
+    Batches come from a :class:`NumberedDataset` under a :class:`NumberedBatches`; :func:`data_loader` sets up both.
+
+    Parameters
+    ----------
+    mix : miamix.MiAMix
+        With ``n_threads=1`` where workers are spawned; forked ones take one thread by themselves.
+    collate : callable
+        Makes tensors of a list of samples.
+    """
+
+    def __init__(self, mix: _mix.MiAMix, collate: Callable[[list[Any]], Any] = default_collate) -> None:
+        self.mix = mix
+        self.collate = collate
+
+    def __call__(self, batch: list[Any]) -> tuple[Any, Any]:
+        if not isinstance(batch, _Numbered):
+            rule = "must come from NumberedDataset under NumberedBatches (miamix.torch.data_loader)"
+            raise lib.invalid("batch", rule, type(batch).__name__)
+        images, labels = self.collate(list(batch))
+        partner = None
+        if isinstance(images, (list, tuple)):
+            images, partner = images
+        return self.mix(images, labels, partner=partner, first_sample=batch.first_sample)
+
+
+def data_loader(
+    dataset: _Map,
+    mix: _mix.MiAMix,
+    *,
+    batch_size: int = 1,
+    shuffle: bool = False,
+    sampler: Any = None,
+    drop_last: bool = False,
+    batch_sampler: Iterable[list[int]] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    collate: Callable[[list[Any]], Any] = default_collate,
+    **options: Any,
+) -> DataLoader[Any]:
+    """A ``DataLoader`` whose workers mix; their number and kind change nothing.
+
+    Arguments are those of ``DataLoader``, and those of :class:`NumberedBatches` and :class:`Collate`.
+    """
+    if batch_sampler is None:
+        if sampler is None:
+            given = {"generator": options["generator"]} if "generator" in options else {}
+            sampler = RandomSampler(dataset, **given) if shuffle else SequentialSampler(dataset)
+        batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+    numbered = NumberedBatches(batch_sampler, rank=rank, world_size=world_size)
+    return DataLoader(NumberedDataset(dataset), batch_sampler=numbered, collate_fn=Collate(mix, collate), **options)

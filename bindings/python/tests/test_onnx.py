@@ -1,0 +1,221 @@
+"""onnx: schemas, models, the operator in front of a model."""
+
+import os
+import re
+import subprocess
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from batches import make_images, same
+from conftest import REPOSITORY
+from onnx import TensorProto, helper, numpy_helper
+
+import miamix
+import miamix.onnx
+
+IDS = np.array([3, 0, -1, 9, 3])
+
+
+def session(model):
+    options = ort.SessionOptions()
+    miamix.onnx.register(options)
+    options.log_severity_level = 4
+    return ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def scalars(prefix="", seed=7, first_sample=3, training=True):
+    values = {"seed": np.int64(seed), "first_sample": np.int64(first_sample), "training_mode": np.bool_(training)}
+    return {prefix + name: np.array(value) for name, value in values.items()}
+
+
+def page(section):
+    text = (REPOSITORY / "docs" / "op.md").read_text(encoding="utf-8")
+    return text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+
+
+def table(text, title):
+    rows = text.split(f"### {title}\n")[1].split("\n###")[0]
+    return [
+        [cell.strip().strip("`") for cell in row.split(" | ")] for row in re.findall(r"^\| `?(.*) \|$", rows, re.M)[1:]
+    ]
+
+
+# Schemas
+
+
+@pytest.mark.parametrize("operator", ["MiAMix", "MiAMixMasks"])
+def test_schemas_are_those_of_the_page(operator):
+    miamix.onnx.register_schemas()
+    schema, text = onnx.defs.get_schema(operator, domain="ai.miamix"), page(operator)
+    assert schema.since_version == 1
+    for ports, title in ((schema.inputs, "Inputs"), (schema.outputs, "Outputs")):
+        assert [(port.name, port.type_str) for port in ports] == [tuple(row[:2]) for row in table(text, title)]
+    for constraint, row in zip(schema.type_constraints, table(text, "Type constraints"), strict=True):
+        allowed = set(re.findall(r"tensor\(\w+\)", row[1]))
+        assert (constraint.type_param_str, set(constraint.allowed_type_strs)) == (row[0], allowed)
+    attributes = table(text, "Attributes")
+    assert sorted(schema.attributes) == sorted(row[0] for row in attributes)
+    for name, kind, default, *_ in attributes:
+        attribute = schema.attributes[name]
+        assert attribute.type.name.lower() == kind.split(":")[0] and not attribute.required
+        if default == "none":
+            assert not attribute.default_value.name
+            continue
+        value = helper.get_attribute_value(attribute.default_value)
+        value = value.decode() if isinstance(value, bytes) else value
+        numbers = [float(number) for number in re.findall(r"-?[\d.]+", default)]
+        if kind.startswith("string"):
+            assert value == default.strip("`")
+        else:
+            assert np.array_equal(np.float32(np.atleast_1d(value)), np.float32(numbers)), name
+
+
+# Models
+
+
+@pytest.mark.skipif("MIAMIX_PROGRAM" not in os.environ, reason="MIAMIX_PROGRAM names no program")
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (["--num-classes", "10"], {"num_classes": 10}),
+        (
+            ["--num-classes", "7", "--dtype", "bf16", "--layout", "NHWC", "--masks", "--seed", "5", "--k-max", "4"],
+            {"num_classes": 7, "dtype": "bfloat16", "layout": "NHWC", "masks": True, "seed": 5, "k_max": 4},
+        ),
+    ],
+)
+def test_models_are_those_of_the_program(flags, options, tmp_path):
+    path = tmp_path / "model.onnx"
+    subprocess.run([os.environ["MIAMIX_PROGRAM"], "model", *flags, "--out", str(path)], check=True, capture_output=True)
+    expected, got = onnx.load(path), miamix.onnx.make_model(**options)
+
+    def essence(model):
+        graph = model.graph
+        values = [[(v.name, str(v.type)) for v in values] for values in (graph.input, graph.output)]
+        nodes = [
+            (n.op_type, n.domain, list(n.input), list(n.output), {a.name: str(a) for a in n.attribute})
+            for n in graph.node
+        ]
+        constants = [(t.name, numpy_helper.to_array(t).tolist()) for t in graph.initializer]
+        opsets = {opset.domain: opset.version for opset in model.opset_import}
+        return values, nodes, constants, opsets, model.ir_version
+
+    assert essence(got) == essence(expected)
+
+
+@pytest.mark.parametrize("labels", ["ids", "soft"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_models_run_and_give_the_same_bits(labels, layout):
+    given = np.random.default_rng(0).random((5, 10), np.float32) if labels == "soft" else IDS
+    images, partner = make_images("u8"), make_images("u8", salt=1)
+    if layout == "NHWC":
+        images, partner = (np.ascontiguousarray(a.transpose(0, 2, 3, 1)) for a in (images, partner))
+    parameters = {"k_max": 3, "label_smoothing": 0.1, "p_flip": 0.5}
+    model = miamix.onnx.make_model(
+        10, dtype="uint8", labels=labels, layout=layout, channels=3, height=13, masks=True, **parameters
+    )
+    miamix.onnx.register_schemas()
+    onnx.checker.check_model(model, full_check=True)
+    feeds = {"images": images, "partner_images": partner, "labels": given, **scalars()}
+    mixed, targets, weight, index, masks = session(model).run(None, feeds)
+    mix = miamix.MiAMix(10, layout=layout, **parameters)
+    plan = mix.draw(images.shape, seed=7, first_sample=3)
+    assert all(map(same, plan.apply(images, given, partner=partner), (mixed, targets)))
+    assert same(weight, plan.label_weight()) and same(index, plan.partner_index) and same(masks, plan.masks())
+
+
+def small_net():
+    """Sums of channels, and a distance from labels."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels"], ["logits"], axes=[2, 3], keepdims=0),
+        helper.make_node("Sub", ["logits", "target"], ["distance"]),
+    ]
+    inputs = [
+        value("pixels", TensorProto.FLOAT, ["n", 3, 13, 17]),
+        value("target", TensorProto.FLOAT, ["n", 3]),
+    ]
+    outputs = [value("logits", TensorProto.FLOAT, ["n", 3]), value("distance", TensorProto.FLOAT, ["n", 3])]
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(helper.make_graph(nodes, "net", inputs, outputs), opset_imports=opsets, ir_version=8)
+
+
+def test_the_operator_in_front_of_a_model_with_labels():
+    net = small_net()
+    before = net.SerializeToString()
+    model = miamix.onnx.insert(net, images="pixels", labels="target", alpha=0.5)
+    assert net.SerializeToString() == before
+    miamix.onnx.register_schemas()
+    onnx.checker.check_model(model, full_check=True)
+    images, rows = make_images(), np.random.default_rng(0).random((5, 3), np.float32)
+    got = session(model).run(None, {"pixels": images, "target": rows, **scalars("miamix_")})
+    mixed, targets = miamix.MiAMix(alpha=0.5)(images, rows, seed=7, first_sample=3)
+    assert all(map(same, got, session(net).run(None, {"pixels": mixed, "target": targets})))
+    still = session(model).run(None, {"pixels": images, "target": rows, **scalars("miamix_", training=False)})
+    assert all(map(same, still, session(net).run(None, {"pixels": images, "target": rows})))
+
+
+def test_the_operator_in_front_of_a_model_without_labels():
+    model = miamix.onnx.insert(small_net(), images="pixels", num_classes=10, seed=2**64 - 1, seed_offset=3)
+    assert [value.name for value in model.graph.input] == [
+        "pixels",
+        "target",
+        "miamix_labels",
+        "miamix_first_sample",
+        "miamix_training_mode",
+    ]
+    assert [value.name for value in model.graph.output] == ["logits", "distance", "miamix_mixed_labels"]
+    images, rows = make_images(), np.zeros((5, 3), np.float32)
+    feeds = {"pixels": images, "target": rows, "miamix_labels": IDS, **scalars("miamix_")}
+    feeds.pop("miamix_seed")
+    logits, _, targets = session(model).run(None, feeds)
+    mixed, expected = miamix.MiAMix(10)(images, IDS, seed=2, first_sample=3)
+    assert same(logits, session(small_net()).run(["logits"], {"pixels": mixed, "target": rows})[0])
+    assert same(targets, expected)
+
+
+def test_inner_graphs_read_mixed_images_too():
+    value = helper.make_tensor_value_info
+    branches = [
+        helper.make_graph([helper.make_node("Neg", ["x"], [f"y{i}"])], f"branch{i}", [], [value(f"y{i}", 1, None)])
+        for i in range(2)
+    ]
+    node = helper.make_node("If", ["which"], ["y"], then_branch=branches[0], else_branch=branches[1])
+    inputs = [value("which", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, [5, 3, 13, 17])]
+    graph = helper.make_graph([node], "net", inputs, [value("y", TensorProto.FLOAT, [5, 3, 13, 17])])
+    net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = miamix.onnx.insert(net, images="x")
+    images = make_images()
+    feeds = {"which": np.array(True), "x": images, "miamix_labels": IDS, **scalars("miamix_")}
+    [y] = session(model).run(None, feeds)
+    assert same(y, -miamix.MiAMix()(images, seed=7, first_sample=3)[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: miamix.onnx.make_model(10, dtype="float64"), "dtype: must be one of float32 float16 bfloat16 uint8"),
+        (lambda: miamix.onnx.make_model(10, labels="pairs"), "labels: must be one of ids soft, got 'pairs'"),
+        (lambda: miamix.onnx.make_model(10, alpha=-1), "alpha: must be finite and greater than 0, got -1"),
+        (lambda: miamix.onnx.make_model(10, layout="CHW"), "layout: must be one of NCHW NHWC, got 'CHW'"),
+        (lambda: miamix.onnx.make_model(-1), "num_classes: must be an integer in 0..=2147483647, got -1"),
+        (
+            lambda: miamix.onnx.insert(small_net(), images="logits"),
+            "images: must be an input of the model (pixels, target), got 'logits'",
+        ),
+        (
+            lambda: miamix.onnx.insert(miamix.onnx.make_model(10), images="images", labels="labels"),
+            "labels: must be of float, got int64",
+        ),
+        (
+            lambda: miamix.onnx.insert(miamix.onnx.make_model(10), images="images", prefix=""),
+            "prefix: must make names that the model has not (first_sample), got ''",
+        ),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(miamix.MiamixValueError) as error:
+        call()
+    assert str(error.value).startswith(message)
