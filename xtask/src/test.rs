@@ -6,7 +6,7 @@ use crate::mutants;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{demo, partial, wheel};
+use crate::{cuda, demo, partial, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -81,6 +81,8 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         ),
         step("Reference and benches: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
+        step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
+        step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
     ];
     if scope == Scope::Core {
         return steps;
