@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod instructions;
 mod mutants;
+mod neon;
 mod partial;
 mod photos;
 mod python;
