@@ -85,7 +85,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
             "Rust: examples in the documentation",
             cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--doc"]),
         ),
-        step("Reference: tests and golden vectors", || reference(workspace)),
+        step("Reference and benches: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
     ];
     if scope == Scope::Core {
@@ -193,7 +193,9 @@ fn reference(workspace: &Workspace) -> Result<()> {
     let requirements = workspace.existing("xtask/reference-requirements.txt")?;
     let folder = workspace.existing("tests/reference")?;
     let venv = Venv::of(workspace, "reference", &requirements, &Python::find()?)?;
-    command::run(venv.python().current_dir(&folder).args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]))?;
+    for folder in [&folder, &workspace.existing("benches")?] {
+        command::run(venv.python().current_dir(folder).args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]))?;
+    }
     command::run(venv.python().current_dir(&folder).args(["make_vectors.py", "--check"]))
 }
 
