@@ -3,6 +3,7 @@
 use crate::command::{self, heading, seconds};
 use crate::instructions;
 use crate::mutants;
+use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages.
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages;
+    /// neon: the core alone, for 64-bit ARM, in an emulator (a download of 220 MB).
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
@@ -33,6 +35,7 @@ pub struct Options {
 enum Scope {
     Core,
     All,
+    Neon,
 }
 
 /// The hosts of the operator, oldest first: the end of the requirements file's name, and the minor versions of
@@ -67,6 +70,9 @@ fn step<'a>(name: impl Into<String>, run: impl Fn() -> Result<()> + 'a) -> Step<
 
 fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     let cargo = |arguments: &'static [&'static str]| move || command::run(workspace.cargo().args(arguments));
+    if scope == Scope::Neon {
+        return vec![step("Core on 64-bit ARM, emulated", || neon::test(workspace))];
+    }
     let mut steps = vec![
         step("Rust: format", cargo(&["fmt", "--all", "--check"])),
         step("Rust: lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])),
