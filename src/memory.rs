@@ -3,7 +3,11 @@
 use crate::error::{Error, Result};
 
 /// Makes `memory` `len` elements long; new ones are `value`.
+#[inline]
 pub(crate) fn resize<T: Clone>(memory: &mut Vec<T>, len: usize, value: T) -> Result<()> {
+    if memory.len() == len {
+        return Ok(());
+    }
     reserve(memory, len)?;
     memory.resize(len, value);
     Ok(())

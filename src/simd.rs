@@ -13,6 +13,37 @@ pub(crate) trait Level {
 
     /// a·b + c, rounded once.
     fn fma(a: f32, b: f32, c: f32) -> f32;
+
+    /// Writes a cache line past the caches, where the machine can. Others see it after [`fence`].
+    ///
+    /// # Safety
+    /// `to` can be written.
+    #[inline(always)]
+    unsafe fn stream(to: *mut Line, line: &Line) {
+        // SAFETY: the caller's promise.
+        unsafe { to.write(*line) };
+    }
+}
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u8; 64]);
+
+impl Default for Line {
+    #[inline(always)]
+    fn default() -> Self {
+        Line([0; 64])
+    }
+}
+
+/// Makes [`Level::stream`]'s writes visible before those that follow.
+pub(crate) fn fence() {
+    // SAFETY: every x86-64 processor has it.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
 }
 
 /// A register of f32, for the loops that the compiler does not keep in registers by itself.
@@ -91,11 +122,11 @@ impl<L: Level, const N: usize> Lanes for Array<L, N> {
 /// The register types of x86-64.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Lanes, Level};
+    use super::{Lanes, Level, Line};
     use std::arch::x86_64::*;
 
     macro_rules! lanes {
-        ($level:ident, $lanes:ident, $register:ty, $n:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident, $fmadd:ident, $permute:expr) => {
+        ($level:ident, $lanes:ident, $register:ty, $n:literal, $set1:ident, $loadu:ident, $storeu:ident, $add:ident, $sub:ident, $fmadd:ident, $permute:expr, $stream:expr) => {
             /// Only called from code compiled for it.
             pub(crate) struct $level;
 
@@ -104,6 +135,11 @@ mod x86 {
                 #[inline(always)]
                 fn fma(a: f32, b: f32, c: f32) -> f32 {
                     a.mul_add(b, c)
+                }
+                #[inline(always)]
+                unsafe fn stream(to: *mut Line, line: &Line) {
+                    // SAFETY: `available` has seen the instructions; the caller's promise; lines are aligned.
+                    unsafe { $stream(to.cast(), std::ptr::from_ref(line).cast()) }
                 }
             }
 
@@ -161,7 +197,11 @@ mod x86 {
         _mm256_add_ps,
         _mm256_sub_ps,
         _mm256_fmadd_ps,
-        |v| _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0))
+        |v| _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0)),
+        |to: *mut __m256i, line: *const __m256i| {
+            _mm256_stream_si256(to, _mm256_load_si256(line));
+            _mm256_stream_si256(to.add(1), _mm256_load_si256(line.add(1)));
+        }
     );
     lanes!(
         Avx512,
@@ -174,7 +214,8 @@ mod x86 {
         _mm512_add_ps,
         _mm512_sub_ps,
         _mm512_fmadd_ps,
-        |v| _mm512_permutexvar_ps(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), v)
+        |v| _mm512_permutexvar_ps(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), v),
+        |to: *mut __m512i, line: *const __m512i| _mm512_stream_si512(to, _mm512_load_si512(line))
     );
 }
 

@@ -1,5 +1,6 @@
 //! The core against the golden vectors of the reference, through the public interface.
 
+use miamix::simd::{force_level, level_name, levels};
 use miamix::{BatchShape, Config, LabelWeight, MiaMix, Plan};
 use ndarray::{Array2, Array3, Array4};
 use ndarray_npy::NpzReader;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
@@ -21,6 +23,18 @@ fn cases<T: for<'de> Deserialize<'de>>(stage: &str) -> Vec<T> {
 
 fn arrays(stage: &str) -> NpzReader<File> {
     NpzReader::new(File::open(folder().join(format!("{stage}.npz"))).unwrap()).unwrap()
+}
+
+/// Runs a test at each SIMD level in turn. The level is the process's: one such test at a time.
+fn at_every_level(test: impl Fn(&str)) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let best = level_name();
+    for level in levels() {
+        force_level(level);
+        test(level);
+    }
+    force_level(best);
 }
 
 #[derive(Deserialize)]
@@ -58,6 +72,10 @@ struct Mask {
 
 #[test]
 fn masks_and_their_weights_meet_the_reference() {
+    at_every_level(masks_meet_the_reference);
+}
+
+fn masks_meet_the_reference(level: &str) {
     let op = MiaMix::new(Config::default()).unwrap();
     let mut arrays = arrays("masks");
     let (mut n_sure, mut n_pixels) = (0, 0);
@@ -71,15 +89,15 @@ fn masks_and_their_weights_meet_the_reference() {
         for ((at, got), expected) in masks.indexed_iter().zip(&expected) {
             // The bound of the definition.
             let close = (got - expected).abs() <= 2e-5;
-            assert!(close || sure[at] == 0, "{}: pixel {at:?} is {got}, not {expected}", case.name);
-            assert!((0.0..=1.0).contains(got), "{}: pixel {at:?} is {got}", case.name);
+            assert!(close || sure[at] == 0, "{}, {level}: pixel {at:?} is {got}, not {expected}", case.name);
+            assert!((0.0..=1.0).contains(got), "{}, {level}: pixel {at:?} is {got}", case.name);
         }
         for (i, (got, expected)) in weights.iter().zip(&case.label_weight).enumerate() {
             // As far as the mask may be off: its bound, and all of a pixel that is not sure.
             let sure = sure.index_axis(ndarray::Axis(0), i);
             let unsure = sure.iter().filter(|&&s| s == 0).count() as f32 / sure.len() as f32;
             let bound = if plan.label_weight() == LabelWeight::Drawn { 0.0 } else { 2e-5 + unsure };
-            assert!((got - expected).abs() <= bound, "{}: weight {i} is {got}, not {expected}", case.name);
+            assert!((got - expected).abs() <= bound, "{}, {level}: weight {i} is {got}, not {expected}", case.name);
         }
         n_sure += sure.iter().filter(|&&s| s == 1).count();
         n_pixels += sure.len();
@@ -96,6 +114,10 @@ struct ViewCase {
 
 #[test]
 fn views_are_read_as_the_reference_reads_them() {
+    at_every_level(views_meet_the_reference);
+}
+
+fn views_meet_the_reference(level: &str) {
     let op = MiaMix::new(Config::default()).unwrap();
     let mut arrays = arrays("views");
     for case in cases::<ViewCase>("views") {
@@ -136,7 +158,12 @@ fn views_are_read_as_the_reference_reads_them() {
                     };
                     op.apply(&plan, batch, output).unwrap();
                     let got = if planar_out { out.clone() } else { out.view().permuted_axes([0, 3, 1, 2]).to_owned() };
-                    assert_eq!(got.index_axis(ndarray::Axis(0), 0), expected, "{} {planar} {planar_out}", case.name);
+                    assert_eq!(
+                        got.index_axis(ndarray::Axis(0), 0),
+                        expected,
+                        "{}, {level} {planar} {planar_out}",
+                        case.name
+                    );
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Stage 4: pixels.
 
 use super::convert::Pixel;
-use crate::simd::{Kernel, Level, dispatch};
+use crate::simd::{Kernel, Level, Line, dispatch};
 
 /// Blends a run of primary elements with the same run of their partners.
 ///
@@ -9,29 +9,134 @@ use crate::simd::{Kernel, Level, dispatch};
 /// out[i] = m·primary[i] + (1 − m)·partner[i],  m = mask[i];  m = 1 and m = 0 copy bits
 /// ```
 ///
-/// All four slices have one length; `mask` in [0, 1], 1 keeps the primary.
+/// All slices have one length; the mask in [0, 1], 1 keeps the primary.
 ///
 /// # Source
 /// MiAMix (Liang et al., 2023), Eq. 7 and Algorithm 1.
 pub(super) struct Mix<'a, T> {
     pub primary: &'a [T],
     pub partner: &'a [T],
-    pub mask: &'a [f32],
+    pub mask: Mask<'a>,
     pub out: &'a mut [T],
+    pub stores: Stores,
+}
+
+/// A value for each element of a run.
+#[derive(Clone, Copy)]
+pub(super) enum Mask<'a> {
+    Constant(f32),
+    Values(&'a [f32]),
+}
+
+impl Mask<'_> {
+    /// That of elements `start..start + len`.
+    pub fn part(self, start: usize, len: usize) -> Self {
+        match self {
+            Mask::Constant(_) => self,
+            Mask::Values(values) => Mask::Values(&values[start..start + len]),
+        }
+    }
+}
+
+/// How an output is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stores {
+    /// Into the caches, where whoever reads it next finds it.
+    Plain,
+    /// Past the caches, which could not hold it: its memory is then not read before it is written.
+    /// To be followed by [`crate::simd::fence`].
+    Streaming,
+}
+
+impl Stores {
+    /// The right ones for an output of `bytes` bytes.
+    pub fn of(bytes: usize) -> Self {
+        // As much as the last-level cache of a server holds for a few cores, which the input needs too.
+        const LARGE: usize = 32 << 20;
+        if bytes >= LARGE { Stores::Streaming } else { Stores::Plain }
+    }
 }
 
 pub(super) fn mix<T: Pixel>(mix: Mix<'_, T>) {
     dispatch(mix);
 }
 
+/// Elements blended together: whole cache lines of every element type.
+const BLOCK: usize = 64;
+
 impl<T: Pixel> Kernel for Mix<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Mix { primary, partner, mask, out } = self;
-        for (((out, &primary), &partner), &m) in out.iter_mut().zip(primary).zip(partner).zip(mask) {
-            *out = blend_one::<T, L>(primary, partner, m);
+        let Mix { primary, partner, mask, out, stores } = self;
+        assert!(primary.len() == out.len() && partner.len() == out.len());
+        let constant;
+        // Where in the mask a block's values are: a constant's are everywhere.
+        let (mask, step) = match mask {
+            Mask::Values(values) => {
+                assert!(values.len() == out.len());
+                (values, 1)
+            }
+            Mask::Constant(value) => {
+                constant = [value; BLOCK];
+                (&constant[..], 0)
+            }
+        };
+        // Streaming stores write whole lines.
+        let head =
+            if stores == Stores::Streaming { out.as_ptr().align_offset(size_of::<Line>()).min(out.len()) } else { 0 };
+        let n_blocks = (out.len() - head) / BLOCK;
+        let tail = head + n_blocks * BLOCK;
+        for range in [0..head, tail..out.len()] {
+            let mask = &mask[range.start * step..][..range.len()];
+            let pairs = primary[range.clone()].iter().zip(&partner[range.clone()]).zip(mask);
+            for (out, ((&primary, &partner), &m)) in out[range].iter_mut().zip(pairs) {
+                *out = blend_one::<T, L>(primary, partner, m);
+            }
         }
+        let blocks = primary[head..].as_chunks::<BLOCK>().0.iter().zip(partner[head..].as_chunks::<BLOCK>().0);
+        for (i, (out, (primary, partner))) in out[head..].as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks).enumerate()
+        {
+            // SAFETY: `mask` is a block, or as long as the others.
+            let mask = unsafe { &*mask.as_ptr().add((head + i * BLOCK) * step).cast::<[f32; BLOCK]>() };
+            match stores {
+                Stores::Plain => blend_block::<T, L>(primary, partner, mask, out),
+                Stores::Streaming => {
+                    let mut lines = [Line::default(); 4];
+                    const {
+                        assert!(
+                            size_of::<[T; BLOCK]>() <= size_of::<[Line; 4]>() && align_of::<T>() <= align_of::<Line>()
+                        )
+                    };
+                    // SAFETY: room for the block, all of it initialised, aligned for it; any bits are an element.
+                    blend_block::<T, L>(primary, partner, mask, unsafe {
+                        &mut *lines.as_mut_ptr().cast::<[T; BLOCK]>()
+                    });
+                    for (i, line) in lines[..size_of::<[T; BLOCK]>() / size_of::<Line>()].iter().enumerate() {
+                        // SAFETY: a line of `out`, which begins at one.
+                        unsafe { L::stream(std::ptr::from_mut(out).cast::<Line>().add(i), line) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a whole block keeps the primary or gives it, the other image is not read.
+#[inline(always)]
+fn blend_block<T: Pixel, L: Level>(
+    primary: &[T; BLOCK],
+    partner: &[T; BLOCK],
+    mask: &[f32; BLOCK],
+    out: &mut [T; BLOCK],
+) {
+    let first = mask[0];
+    if ((first == 1.0) | (first == 0.0)) && mask.iter().fold(true, |all, &m| all & (m == first)) {
+        *out = if first == 1.0 { *primary } else { *partner };
+        return;
+    }
+    for i in 0..BLOCK {
+        out[i] = blend_one::<T, L>(primary[i], partner[i], mask[i]);
     }
 }
 
@@ -51,19 +156,22 @@ pub(super) fn blend_f32(primary: f32, partner: f32, weight: f32) -> f32 {
 pub(super) struct Choose<'a, T> {
     pub primary: &'a [T],
     pub partner: &'a [T],
-    pub mask: &'a [f32],
+    pub mask: Mask<'a>,
     pub out: &'a mut [T],
 }
 
 pub(super) fn choose<T: Copy>(choose: Choose<'_, T>) {
-    dispatch(choose);
+    match choose.mask {
+        Mask::Constant(m) => choose.out.copy_from_slice(if m >= 0.5 { choose.primary } else { choose.partner }),
+        Mask::Values(_) => dispatch(choose),
+    }
 }
 
 impl<T: Copy> Kernel for Choose<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Choose { primary, partner, mask, out } = self;
+        let Choose { primary, partner, mask: Mask::Values(mask), out } = self else { return };
         for (((out, &primary), &partner), &m) in out.iter_mut().zip(primary).zip(partner).zip(mask) {
             *out = if m >= 0.5 { primary } else { partner };
         }
@@ -120,9 +228,17 @@ mod tests {
             for (name_of_level, level) in available() {
                 let mut out = vec![T::default(); primary.len()];
                 let mask = mask.as_slice().unwrap();
-                dispatch_at(level, Mix { primary: &primary, partner: &partner, mask, out: &mut out });
-                for (i, (got, expected)) in out.iter().zip(&expected).enumerate() {
-                    assert_eq!(bits(*got), bits(*expected), "{name}, {name_of_level}, channel {c}, pixel {i}");
+                for stores in [Stores::Plain, Stores::Streaming] {
+                    out.fill(T::default());
+                    let mask = Mask::Values(mask);
+                    dispatch_at(level, Mix { primary: &primary, partner: &partner, mask, out: &mut out, stores });
+                    for (i, (got, expected)) in out.iter().zip(&expected).enumerate() {
+                        assert_eq!(
+                            bits(*got),
+                            bits(*expected),
+                            "{name}, {name_of_level}, {stores:?}, channel {c}, pixel {i}"
+                        );
+                    }
                 }
             }
         }

@@ -14,11 +14,12 @@ pub(crate) use labels::{LabelRows, LabelSource, one_hot};
 use crate::config::LabelWeight;
 use crate::error::Result;
 use crate::float_mode::DefaultFloatMode;
-use crate::mask::{MaskScratch, SampleMask, mean_weight, weight_sum};
+use crate::mask::{MaskScratch, SampleMask, mean_weight};
 use crate::memory::resize;
 use crate::plan::Plan;
+use crate::simd::fence;
 use crate::tensor::{Dtype, Raw};
-use blend::{Choose, Mix};
+use blend::{Choose, Mask, Mix, Stores};
 use convert::Pixel;
 use half::{bf16, f16};
 use rows::{Layout, RowReader, RowWriter};
@@ -27,6 +28,8 @@ use std::sync::OnceLock;
 
 /// Pixels of a tile: its mask, 16 KB, stays in the first-level cache between rendering and mixing.
 const TILE_PX: usize = 4096;
+/// Elements of interleaved channels mixed at a time: each pixel's mask value is written once for each of them.
+const SPREAD: usize = 1024;
 /// Below this many elements a batch is done sooner than other threads wake up.
 const INLINE_ELEMENTS: usize = 1 << 15;
 
@@ -35,7 +38,7 @@ const INLINE_ELEMENTS: usize = 1 << 15;
 struct Scratch {
     mask: MaskScratch,
     tile: Vec<f32>,
-    /// The tile's values once for each channel, for interleaved images.
+    /// Some of the tile's values once for each channel, for interleaved images.
     spread: Vec<f32>,
     staging: [Vec<u64>; 3],
 }
@@ -123,27 +126,30 @@ impl MixJob<'_> {
         let Scratch { mask, tile, spread, staging: [primary_row, partner_row, out_row] } = scratch;
         let layout = Layout::of(&self.out);
         let (planes, per_pixel) = layout.split(channels);
+        let stores = Stores::of(self.out.shape.iter().product::<usize>() * size_of::<T>());
         let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row)?;
         let mut partner =
             RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row)?;
         let mut out = RowWriter::<T>::new(self.out, i, layout, out_row)?;
+        let spread_px = (SPREAD / per_pixel).max(1);
         if per_pixel > 1 {
-            resize(spread, tile_rows(self.plan) * width * per_pixel, 0.0)?;
+            resize(spread, spread_px * per_pixel, 0.0)?;
         }
-        let weight = for_each_tile(self.plan, i, mask, tile, |y, tile, constant| {
-            let n_rows = tile.len() / width;
-            let mask = if per_pixel == 1 {
-                tile
-            } else {
-                let spread = &mut spread[..tile.len() * per_pixel];
-                blend::spread(tile, per_pixel, spread);
-                &*spread
-            };
-            let mix = |primary: &[T], partner: &[T], out: &mut [T], mask: &[f32]| match constant {
-                Some(1.0) => out.copy_from_slice(primary),
-                Some(0.0) => out.copy_from_slice(partner),
-                _ => blend::mix(Mix { primary, partner, mask, out }),
-            };
+        let mut mix = |primary: &[T], partner: &[T], out: &mut [T], mask: Mask<'_>| match mask {
+            Mask::Values(values) if per_pixel > 1 => {
+                // Blocks of pixels, with the mask once for each channel.
+                let step = spread_px * per_pixel;
+                let pairs = primary.chunks(step).zip(partner.chunks(step));
+                for ((out, (primary, partner)), values) in out.chunks_mut(step).zip(pairs).zip(values.chunks(spread_px))
+                {
+                    let spread = &mut spread[..out.len()];
+                    blend::spread(values, per_pixel, spread);
+                    blend::mix(Mix { primary, partner, mask: Mask::Values(spread), out, stores });
+                }
+            }
+            _ => blend::mix(Mix { primary, partner, mask, out, stores }),
+        };
+        let weight = for_each_tile(self.plan, i, mask, tile, |y, n_rows, mask| {
             for plane in 0..planes {
                 if let (Some(primary), Some(partner), Some(out)) =
                     (primary.block(plane, y, n_rows), partner.block(plane, y, n_rows), out.block(plane, y, n_rows))
@@ -151,11 +157,15 @@ impl MixJob<'_> {
                     mix(primary, partner, out, mask);
                     continue;
                 }
-                for (y, mask) in (y..).zip(mask.chunks_exact(width * per_pixel)) {
+                for row in 0..n_rows {
+                    let (y, mask) = (y + row, mask.part(row * width, width));
                     out.row(plane, y, |out| mix(primary.row(plane, y), partner.row(plane, y), out, mask));
                 }
             }
         })?;
+        if stores == Stores::Streaming {
+            fence();
+        }
         Ok(label_weight(self.plan, i, weight))
     }
 }
@@ -187,8 +197,10 @@ impl MapJob<'_> {
             let mut partner =
                 RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row)?;
             let mut out = RowWriter::<T>::new(self.out, i, layout, out_row)?;
-            for_each_tile(self.plan, i, mask, tile, |y, tile, _| {
-                for (y, mask) in (y..).zip(tile.chunks_exact(self.plan.width)) {
+            let width = self.plan.width;
+            for_each_tile(self.plan, i, mask, tile, |y, n_rows, mask| {
+                for row in 0..n_rows {
+                    let (y, mask) = (y + row, mask.part(row * width, width));
                     out.row(0, y, |out| {
                         blend::choose(Choose { primary: primary.row(0, y), partner: partner.row(0, y), mask, out });
                     });
@@ -210,12 +222,13 @@ impl MaskJob<'_> {
     pub fn run(&self, executor: &dyn Executor) -> Result<()> {
         let pixels = self.plan.height * self.plan.width;
         for_each_sample(executor, self.plan, self.plan.heads.len() * pixels, &|i, scratch| {
-            let sum = for_each_tile(self.plan, i, &mut scratch.mask, &mut scratch.tile, |y, tile, _| {
-                if let Some(masks) = self.masks {
-                    // SAFETY: one plane a sample, one tile at a time.
-                    unsafe { masks.slice(i * pixels + y * self.plan.width, tile.len()) }.copy_from_slice(tile);
+            let sum = match self.masks {
+                // SAFETY: one plane a sample.
+                Some(masks) => {
+                    render_whole(self.plan, i, &mut scratch.mask, unsafe { masks.slice(i * pixels, pixels) })?
                 }
-            })?;
+                None => for_each_tile(self.plan, i, &mut scratch.mask, &mut scratch.tile, |_, _, _| ())?,
+            };
             if let Some(weights) = self.label_weight {
                 // SAFETY: one element a sample.
                 unsafe { weights.set(i, label_weight(self.plan, i, sum)) };
@@ -249,31 +262,46 @@ fn tile_rows(plan: &Plan) -> usize {
     (TILE_PX / plan.width).clamp(1, plan.height)
 }
 
-/// Renders the mask of sample `i` by tiles of whole rows and gives each to `use_tile(first_row, tile, constant)`,
-/// `constant` being its value where the whole mask has one; the sum of the mask's weights.
+/// Renders the mask of sample `i` by tiles of whole rows and gives each to `use_tile(first_row, n_rows, mask)`,
+/// a mask of one value as one; the sum of the mask's weights.
 fn for_each_tile(
     plan: &Plan,
     i: usize,
     scratch: &mut MaskScratch,
     tile: &mut Vec<f32>,
-    mut use_tile: impl FnMut(usize, &[f32], Option<f32>),
+    mut use_tile: impl FnMut(usize, usize, Mask<'_>),
 ) -> Result<u64> {
     let (height, width) = (plan.height, plan.width);
     let mut mask = SampleMask::new(plan.sample(i).layers, plan.merge, height, width, scratch)?;
-    let constant = mask.constant();
-    let n_rows = tile_rows(plan);
-    tile.clear();
-    resize(tile, n_rows * width, constant.unwrap_or(0.0))?;
-    let mut sum = 0;
-    for y in (0..height).step_by(n_rows) {
-        let tile = &mut tile[..n_rows.min(height - y) * width];
-        if constant.is_none() {
-            mask.render(y, tile)?;
-            sum += weight_sum(tile);
-        }
-        use_tile(y, tile, constant);
+    if let Some((value, sum)) = mask.constant() {
+        use_tile(0, height, Mask::Constant(value));
+        return Ok(sum);
     }
-    Ok(constant.map_or(sum, |value| weight_sum(&[value]) * (height * width) as u64))
+    let tile_rows = tile_rows(plan);
+    resize(tile, tile_rows * width, 0.0)?;
+    let mut sum = 0;
+    for y in (0..height).step_by(tile_rows) {
+        let n_rows = tile_rows.min(height - y);
+        let tile = &mut tile[..n_rows * width];
+        sum += mask.render(y, tile)?;
+        use_tile(y, n_rows, Mask::Values(tile));
+    }
+    Ok(sum)
+}
+
+/// Renders the mask of sample `i` into `plane`, `[H, W]`; the sum of its weights.
+fn render_whole(plan: &Plan, i: usize, scratch: &mut MaskScratch, plane: &mut [f32]) -> Result<u64> {
+    let mut mask = SampleMask::new(plan.sample(i).layers, plan.merge, plan.height, plan.width, scratch)?;
+    if let Some((value, sum)) = mask.constant() {
+        plane.fill(value);
+        return Ok(sum);
+    }
+    let tile_rows = tile_rows(plan);
+    let mut sum = 0;
+    for (tile, y) in plane.chunks_mut(tile_rows * plan.width).zip((0..).step_by(tile_rows)) {
+        sum += mask.render(y, tile)?;
+    }
+    Ok(sum)
 }
 
 /// The weight of the primary's label, from the sum of the mask's weights.

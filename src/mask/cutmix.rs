@@ -20,6 +20,11 @@ impl CutMix {
 }
 
 impl HardRow for CutMix {
+    fn repeats(&self, y: usize) -> bool {
+        let [_, y0, _, y1] = self.edges;
+        self.warp.is_none() && y as i32 != y0 && y as i32 != y1
+    }
+
     #[inline(always)]
     fn row<L: Level>(&self, y: usize, row: &mut [u8]) {
         let [x0, y0, x1, y1] = self.edges;

@@ -45,6 +45,12 @@ impl GridMix {
         ((2 * side as u64 * u64::from(cell) + n - u64::from(cell > 0)) / (2 * n)) as usize * usize::from(cell > 0)
     }
 
+    /// Row of the grid, unwarped: ⌊(2y + 1)·n / (2H)⌋.
+    #[inline(always)]
+    fn line(&self, y: usize) -> u32 {
+        ((2 * y as u64 + 1) * u64::from(self.n) / (2 * self.height as u64)) as u32
+    }
+
     #[inline(always)]
     fn warped_row<L: Level, const NEAR: bool>(&self, inverse: &InverseWarp, y: usize, row: &mut [u8]) {
         let n = self.n as i32;
@@ -66,8 +72,18 @@ impl GridMix {
             let cell = wrap(cell_index(uy, side, height)) * n + wrap(cell_index(ux, side, width));
             *keep = cell as u8;
         }
-        for keep in row {
-            *keep = u8::from(!self.cells.contains(u32::from(*keep)));
+        // As shifts, which are done many at a time too.
+        let given = self.cells.words();
+        if n <= 8 {
+            for keep in row {
+                *keep = !(given[0] >> (*keep & 63)) as u8 & 1;
+            }
+        } else {
+            for keep in row {
+                let [low, high] = if *keep & 64 == 0 { [given[0], given[2]] } else { [given[1], given[3]] };
+                let word = if *keep & 128 == 0 { low } else { high };
+                *keep = !(word >> (*keep & 63)) as u8 & 1;
+            }
         }
     }
 }
@@ -79,12 +95,16 @@ fn cell_index(u: f32, n: f32, side: f32) -> f32 {
 }
 
 impl HardRow for GridMix {
+    fn repeats(&self, y: usize) -> bool {
+        self.warp.is_none() && self.line(y) == self.line(y - 1)
+    }
+
     #[inline(always)]
     fn row<L: Level>(&self, y: usize, row: &mut [u8]) {
         match &self.warp {
             None => {
                 let n = self.n;
-                let line = ((2 * y as u64 + 1) * u64::from(n) / (2 * self.height as u64)) as u32;
+                let line = self.line(y);
                 for col in 0..n {
                     let (start, end) = (self.start(col, self.width), self.start(col + 1, self.width).min(self.width));
                     row[start..end].fill(u8::from(!self.cells.contains(line * n + col)));

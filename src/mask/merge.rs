@@ -11,6 +11,38 @@ pub(super) fn merge(merge: Merge, mask: &mut [f32], layer: &[f32]) {
     dispatch(MergeInto { merge, mask, layer });
 }
 
+/// One value merged into what is there of those before it.
+pub(super) fn merge_values(merge: Merge, merged: Option<f32>, value: f32) -> f32 {
+    match (merged, merge) {
+        (None, _) => value,
+        (Some(merged), Merge::Product) => merged * value,
+        (Some(merged), Merge::Sum) => merged + value,
+    }
+}
+
+/// mask[i] = mask[i]·value, or mask[i] + value.
+pub(super) fn merge_constant(merge: Merge, mask: &mut [f32], value: f32) {
+    dispatch(MergeConstant { merge, mask, value });
+}
+
+struct MergeConstant<'a> {
+    merge: Merge,
+    mask: &'a mut [f32],
+    value: f32,
+}
+
+impl Kernel for MergeConstant<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level>(self) {
+        let MergeConstant { merge, mask, value } = self;
+        match merge {
+            Merge::Product => mask.iter_mut().for_each(|mask| *mask *= value),
+            Merge::Sum => mask.iter_mut().for_each(|mask| *mask += value),
+        }
+    }
+}
+
 struct MergeInto<'a> {
     merge: Merge,
     mask: &'a mut [f32],
@@ -44,7 +76,7 @@ pub(super) fn clip_all(mask: &mut [f32]) {
 /// Σ round(mask·2²⁴), half to even: an integer, so no order of summation changes it.
 ///
 /// `mask`: any length up to 2³⁹, values in [0, 1].
-pub(crate) fn weight_sum(mask: &[f32]) -> u64 {
+pub(super) fn weight_sum(mask: &[f32]) -> u64 {
     dispatch(WeightSum(mask))
 }
 

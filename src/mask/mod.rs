@@ -13,7 +13,8 @@ mod select;
 mod smooth;
 mod warp;
 
-pub(crate) use merge::{mean_weight, weight_sum};
+pub(crate) use merge::mean_weight;
+use merge::weight_sum;
 
 use crate::config::{MAX_LAYERS, Merge};
 use crate::error::Result;
@@ -29,6 +30,9 @@ use gridmix::GridMix;
 trait HardRow {
     /// Writes row `y`; `row`: `[W]`.
     fn row<L: Level>(&self, y: usize, row: &mut [u8]);
+
+    /// Whether row `y`, not the first, is the one before it again.
+    fn repeats(&self, y: usize) -> bool;
 }
 
 /// A layer, ready for rendering.
@@ -50,10 +54,13 @@ enum Source {
 pub(crate) struct MaskScratch {
     /// One plane of counts for each smoothed or fmix layer.
     planes: [Vec<u8>; MAX_LAYERS],
+    /// A plane of 0 and 1 that is to be smoothed.
+    hard: Vec<u8>,
+    /// One row of column counts.
+    columns: Vec<u8>,
     hard_row: Vec<u8>,
     layer: Vec<f32>,
     fmix: FMix,
-    smooth: smooth::Scratch,
 }
 
 /// One sample's mask, ready for rendering by tiles of rows.
@@ -80,13 +87,20 @@ impl<'a> SampleMask<'a> {
     ) -> Result<Self> {
         let mut sources = [Source::Constant(1.0); MAX_LAYERS];
         for (j, (source, layer)) in sources.iter_mut().zip(layers).enumerate() {
+            // A plane of counts: `fill` writes 0 or 1.
             let plane = |scratch: &mut MaskScratch, fill: &dyn Fn(&mut MaskScratch, &mut [u8]) -> Result<()>| {
+                let padded = height * width + smooth::BLOCK;
                 let mut plane = std::mem::take(&mut scratch.planes[j]);
-                resize(&mut plane, height * width, 0)?;
-                fill(scratch, &mut plane)?;
+                resize(&mut plane, padded, 0)?;
                 let window = layer.shape.augment().smooth_px.unwrap_or(1);
                 if window > 1 {
-                    smooth::count(&mut plane, height, width, window as usize, &mut scratch.smooth)?;
+                    let mut hard = std::mem::take(&mut scratch.hard);
+                    resize(&mut hard, padded, 0)?;
+                    fill(scratch, &mut hard[..height * width])?;
+                    smooth::count(&hard, &mut plane, height, width, window as usize, &mut scratch.columns)?;
+                    scratch.hard = hard;
+                } else {
+                    fill(scratch, &mut plane[..height * width])?;
                 }
                 scratch.planes[j] = plane;
                 Ok(Source::Plane { index: j, area: window * window })
@@ -136,50 +150,59 @@ impl<'a> SampleMask<'a> {
         Ok(SampleMask { height, width, merge, sources, n_layers: layers.len(), scratch })
     }
 
-    /// The mask's one value, where it has only one.
-    pub fn constant(&self) -> Option<f32> {
+    /// The mask's one value, where it has only one, and the sum of its weights.
+    pub fn constant(&self) -> Option<(f32, u64)> {
         let mut merged = None;
         for source in &self.sources[..self.n_layers] {
             let Source::Constant(value) = *source else { return None };
-            merged = Some(match (merged, self.merge) {
-                (None, _) => value,
-                (Some(merged), Merge::Product) => merged * value,
-                (Some(merged), Merge::Sum) => merged + value,
-            });
+            merged = Some(merge::merge_values(self.merge, merged, value));
         }
-        Some(merged.map_or(1.0, merge::clip))
+        let value = merged.map_or(1.0, merge::clip);
+        Some((value, weight_sum(&[value]) * (self.height * self.width) as u64))
     }
 
     /// Renders rows `first_row..` of the merged mask; `mask`: `[rows, W]`, 1 keeps the primary pixel.
+    /// The sum of their weights, Σ round(mask·2²⁴).
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`] where there is no room for a layer.
     ///
     /// # Source
     /// MiAMix (Liang et al., 2023), Eq. 10 and 11.
-    pub fn render(&mut self, first_row: usize, mask: &mut [f32]) -> Result<()> {
+    pub fn render(&mut self, first_row: usize, mask: &mut [f32]) -> Result<u64> {
         debug_assert!(mask.len().is_multiple_of(self.width) && first_row + mask.len() / self.width <= self.height);
-        if self.n_layers == 0 {
-            mask.fill(1.0);
-        }
-        if self.scratch.layer.len() < mask.len() {
-            resize(&mut self.scratch.layer, mask.len(), 0.0)?;
-        }
-        let mut layer = std::mem::take(&mut self.scratch.layer);
+        // Leading constants wait for the first layer that has pixels: neither merge minds which factor is first.
+        let mut constant = None;
+        let mut rendered = false;
         for j in 0..self.n_layers {
-            if j == 0 {
-                self.render_layer(j, first_row, mask)?;
-            } else {
-                let layer = &mut layer[..mask.len()];
-                self.render_layer(j, first_row, layer)?;
-                merge::merge(self.merge, mask, layer);
+            match self.sources[j] {
+                Source::Constant(value) if rendered => merge::merge_constant(self.merge, mask, value),
+                Source::Constant(value) => constant = Some(merge::merge_values(self.merge, constant, value)),
+                _ if rendered => {
+                    if self.scratch.layer.len() < mask.len() {
+                        resize(&mut self.scratch.layer, mask.len(), 0.0)?;
+                    }
+                    let mut layer = std::mem::take(&mut self.scratch.layer);
+                    self.render_layer(j, first_row, &mut layer[..mask.len()])?;
+                    merge::merge(self.merge, mask, &layer[..mask.len()]);
+                    self.scratch.layer = layer;
+                }
+                _ => {
+                    self.render_layer(j, first_row, mask)?;
+                    rendered = true;
+                    if let Some(value) = constant {
+                        merge::merge_constant(self.merge, mask, value);
+                    }
+                }
             }
+        }
+        if !rendered {
+            mask.fill(constant.unwrap_or(1.0));
         }
         if self.merge == Merge::Sum {
             merge::clip_all(mask);
         }
-        self.scratch.layer = layer;
-        Ok(())
+        Ok(weight_sum(mask))
     }
 
     fn render_layer(&mut self, j: usize, first_row: usize, out: &mut [f32]) -> Result<()> {
@@ -205,8 +228,13 @@ impl<H: HardRow> Kernel for FillPlane<'_, H> {
     #[inline(always)]
     fn run<L: Level>(self) {
         let FillPlane(hard, width, plane) = self;
-        for (y, row) in plane.chunks_exact_mut(width).enumerate() {
-            hard.row::<L>(y, row);
+        for y in 0..plane.len() / width {
+            let (before, row) = plane.split_at_mut(y * width);
+            if y > 0 && hard.repeats(y) {
+                row[..width].copy_from_slice(&before[(y - 1) * width..]);
+            } else {
+                hard.row::<L>(y, &mut row[..width]);
+            }
         }
     }
 }
@@ -227,7 +255,9 @@ impl<H: HardRow> Kernel for HardRows<'_, H> {
     #[inline(always)]
     fn run<L: Level>(self) {
         for (y, out) in (self.first_row..).zip(self.out.chunks_exact_mut(self.row.len())) {
-            self.hard.row::<L>(y, self.row);
+            if y == self.first_row || !self.hard.repeats(y) {
+                self.hard.row::<L>(y, self.row);
+            }
             for (out, &keep) in out.iter_mut().zip(&*self.row) {
                 *out = f32::from(keep);
             }

@@ -98,6 +98,11 @@ impl Cells {
         self.0[(cell / 64) as usize] >> (cell % 64) & 1 == 1
     }
 
+    /// Cell c is bit c mod 64 of word c / 64.
+    pub(crate) fn words(&self) -> [u64; 4] {
+        self.0
+    }
+
     /// The cells, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0..256).filter(|&cell| self.contains(cell))

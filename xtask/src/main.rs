@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod demo;
+mod instructions;
 mod mutants;
 mod partial;
 mod photos;
@@ -33,6 +34,8 @@ enum Task {
     Mutants(mutants::Options),
     /// Measures this machine and writes docs/bench/cpu.md.
     Bench(bench::Options),
+    /// Counts the instructions that each part of the CPU engine takes: docs/bench/instructions.md.
+    Instructions(instructions::Options),
     /// Packs the Python wheel.
     Wheel(wheel::Options),
 }
@@ -62,6 +65,7 @@ fn run() -> Result<bool> {
         Task::Test(options) => test::run(&workspace, &options),
         Task::Mutants(options) => mutants::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
+        Task::Instructions(options) => instructions::run(&workspace, &options),
         Task::Wheel(options) => wheel::run(&workspace, &options).map(|()| true),
     }
 }

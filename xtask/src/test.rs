@@ -1,6 +1,7 @@
 //! Every test, one step after the other.
 
 use crate::command::{self, heading, seconds};
+use crate::instructions;
 use crate::mutants;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
@@ -48,7 +49,7 @@ enum Outcome {
 
 /// A step could not run, and that is no fault of the project.
 #[derive(Debug)]
-struct Skip(String);
+pub struct Skip(pub String);
 
 impl std::fmt::Display for Skip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,6 +86,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         return steps;
     }
     steps.push(step("Release build", || command::run(&mut workspace.release_build())));
+    steps.push(step("CPU engine: no part takes more instructions", || instructions::none_takes_more(workspace)));
     for (host, pythons) in HOSTS {
         steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, &pythons)));
     }

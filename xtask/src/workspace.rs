@@ -33,6 +33,13 @@ impl Workspace {
         cargo(&self.root)
     }
 
+    /// The compiler that [`Workspace::cargo`] uses.
+    pub fn rustc(&self) -> Command {
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.current_dir(&self.root);
+        rustc
+    }
+
     pub fn log(&self, name: &str) -> PathBuf {
         self.target.join("log").join(format!("{name}.log"))
     }

@@ -101,8 +101,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/gridmix.rs",
-        find: "(2 * y as u64 + 1) * u64::from(n)",
-        replace: "2 * y as u64 * u64::from(n)",
+        find: "(2 * y as u64 + 1) * u64::from(self.n)",
+        replace: "2 * y as u64 * u64::from(self.n)",
         fault: "grid rows are found from the pixel's edge, not its centre",
     },
     Mutant {
@@ -161,9 +161,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/smooth.rs",
-        find: "(row(y + radius as isize), row(y - 1 - radius as isize))",
-        replace: "(row(y + radius as isize), row(y - radius as isize))",
+        find: "row(y as isize - 1 - radius as isize)",
+        replace: "row(y as isize - radius as isize)",
         fault: "the smoothing window loses the wrong row",
+    },
+    Mutant {
+        file: "src/mask/cutmix.rs",
+        find: "&& y as i32 != y1",
+        replace: "",
+        fault: "a box reaches down to the image's edge",
+    },
+    Mutant {
+        file: "src/cpu/blend.rs",
+        find: "mask.iter().fold(true, |all, &m| all & (m == first))",
+        replace: "mask[BLOCK - 1] == first",
+        fault: "a block is copied when only its ends are 1 or 0",
+    },
+    Mutant {
+        file: "src/cpu/blend.rs",
+        find: "&mask[range.start * step..]",
+        replace: "&mask[0..]",
+        fault: "the end of a run is blended under the mask of its beginning",
     },
     Mutant {
         file: "src/mask/warp.rs",
@@ -178,7 +196,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "a sum of masks is not clipped",
     },
     Mutant {
-        file: "src/mask/mod.rs",
+        file: "src/mask/merge.rs",
         find: "(Some(merged), Merge::Sum) => merged + value,",
         replace: "(Some(merged), Merge::Sum) => merged * value,",
         fault: "constant layers are always multiplied",
@@ -197,8 +215,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/cpu/mod.rs",
-        find: "mask.render(y, tile)?;",
-        replace: "mask.render(0, tile)?;",
+        find: "mask.render(y, tile)?;\n        use_tile",
+        replace: "mask.render(0, tile)?;\n        use_tile",
         fault: "every tile of a large image gets the first rows of the mask",
     },
     Mutant {
@@ -242,6 +260,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         find: "if flip { width - 1 - shifted }",
         replace: "if flip { width - 1 - x }",
         fault: "a flipped view is not shifted",
+    },
+    Mutant {
+        file: "src/cpu/mod.rs",
+        find: "let failure = OnceLock::new();",
+        replace: "let failure = std::hint::black_box(Box::new(OnceLock::new()));",
+        fault: "every batch allocates",
+    },
+    Mutant {
+        file: "src/cpu/rows.rs",
+        find: "resize(memory, (len * size_of::<T>()).div_ceil(8), 0)?;",
+        replace: "memory.resize((len * size_of::<T>()).div_ceil(8), 0);",
+        fault: "a row for which there is no memory aborts the program",
     },
     Mutant {
         file: "src/cpu/rows.rs",
