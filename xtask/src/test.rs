@@ -287,6 +287,8 @@ fn python_examples(workspace: &Workspace) -> Result<()> {
     let little = ["--epochs", "2", "--plain-epochs", "1", "--samples", "64"];
     run("examples/python/train.py", &little)?;
     run("examples/python/lightning_callback.py", &little)?;
+    let little = ["--epochs", "2", "--mixup-off-epoch", "1", "--samples", "65"];
+    run("examples/python/timm_style.py", &little)?;
     out.replace()
 }
 
