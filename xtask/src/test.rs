@@ -294,7 +294,11 @@ fn python_examples(workspace: &Workspace) -> Result<()> {
     };
     let figures = out.path().to_str().context("a path that is text")?;
     run("examples/python/figures.py", &["--out", figures])?;
-    run("examples/python/train.py", &["--epochs", "2", "--plain-epochs", "1", "--samples", "64"])?;
+    let little = ["--epochs", "2", "--plain-epochs", "1", "--samples", "64"];
+    run("examples/python/train.py", &little)?;
+    run("examples/python/lightning_callback.py", &little)?;
+    let little = ["--epochs", "2", "--mixup-off-epoch", "1", "--samples", "65"];
+    run("examples/python/timm_style.py", &little)?;
     out.replace()
 }
 
