@@ -119,6 +119,17 @@ pub enum Error {
     /// Memory or threads could not be had. Outputs may have been written in part.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
+    /// There is no CUDA driver or device here, or none that the library can use.
+    #[error("CUDA is not available: {0}")]
+    CudaUnavailable(String),
+    /// A call of the CUDA driver failed.
+    #[error("CUDA: {call} failed with {code}")]
+    Cuda {
+        /// The driver's function.
+        call: &'static str,
+        /// Its `CUresult`.
+        code: i32,
+    },
 }
 
 /// `Result` with this crate's [`Error`].
@@ -135,6 +146,8 @@ impl Error {
             Error::Json { .. } => Status::InvalidArgument,
             Error::Unsupported(_) => Status::Unsupported,
             Error::OutOfMemory(_) => Status::OutOfMemory,
+            Error::CudaUnavailable(_) => Status::CudaUnavailable,
+            Error::Cuda { .. } => Status::Cuda,
         }
     }
 

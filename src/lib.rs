@@ -32,6 +32,8 @@
 
 mod config;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 mod float_mode;
 mod json;
@@ -52,6 +54,10 @@ pub use config::{
     MAX_SMOOTH_PX, Merge, Method, MethodWeights, Pairing,
 };
 pub use cpu::{Executor, Inline, MAX_THREADS, Threads};
+#[cfg(feature = "cuda")]
+pub use cuda::{
+    CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, PlanSource, Workspace, cuda_available,
+};
 pub use error::{Error, Result, Status};
 pub use op::{Batch, Labels, MiaMix, Mixed, Output};
 pub use plan::{Augment, BatchShape, Cells, Layer, Plan, Sample, Shape, View, Warp};

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::float_mode::DefaultFloatMode;
 use crate::plan::{BatchShape, Plan};
 use crate::tensor::{
-    Dtype, Element, Images, ImagesMut, Maps, MapsMut, bytes_of, check_apart, check_injective, span_of,
+    Dtype, Element, Images, ImagesMut, Maps, MapsMut, Raw, bytes_of, check_apart, check_injective, span_of,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut3};
 use std::ops::Range;
@@ -170,7 +170,7 @@ impl MiaMix {
         let n_samples = plan.shape().samples;
         let Output { images: out, labels: mut label_out, label_weight, partner_index } = output;
         let ImagesMut { raw: out_raw, .. } = out;
-        check_images(plan, &batch, &out)?;
+        check_images(plan.shape(), &batch.images, &batch.partner_images, &out)?;
         let (_, n_classes) = check_labels(&batch.labels, n_samples, label_out.as_ref())?;
         check_len("label_weight", n_samples, label_weight.as_deref().map(<[f32]>::len))?;
         check_len("partner_index", n_samples, partner_index.as_deref().map(<[i64]>::len))?;
@@ -230,20 +230,7 @@ impl MiaMix {
         out: impl Into<MapsMut<'a>>,
     ) -> Result<()> {
         let (primary, partner, out) = (primary.into().raw, partner.into().raw, out.into().raw);
-        let BatchShape { samples, height, width } = plan.shape();
-        for (name, raw) in [("maps", &primary), ("partner_maps", &partner), ("mixed_maps", &out)] {
-            let [n, _, h, w] = raw.shape;
-            if [n, h, w] != [samples, height, width] {
-                return Err(Error::shape(name, format!("{:?}", [samples, height, width]), &[n, h, w]));
-            }
-            if raw.size != primary.size {
-                let bits = |size: usize| format!("{} bits", 8 * size);
-                return Err(Error::dtype(name, format!("must have {} as maps do", bits(primary.size)), bits(raw.size)));
-            }
-        }
-        check_injective("mixed_maps", &out)?;
-        check_apart(("mixed_maps", out.bytes()), ("maps", primary.bytes()))?;
-        check_apart(("mixed_maps", out.bytes()), ("partner_maps", partner.bytes()))?;
+        check_maps(plan.shape(), &primary, &partner, &out)?;
         MapJob { plan, primary, partner, out }.run(&self.threads)
     }
 
@@ -350,17 +337,22 @@ impl MiaMix {
     }
 }
 
-fn check_images(plan: &Plan, batch: &Batch<'_>, out: &ImagesMut<'_>) -> Result<()> {
-    let images = ("images", batch.images.shape(), batch.images.dtype());
-    check_plan_shape("images", plan, batch.images.shape())?;
-    check_like(images, "partner_images", batch.partner_images.shape(), batch.partner_images.dtype())?;
+pub(crate) fn check_images(
+    plan: BatchShape,
+    images: &Images<'_>,
+    partner: &Images<'_>,
+    out: &ImagesMut<'_>,
+) -> Result<()> {
+    check_plan_shape("images", plan, images.shape())?;
+    let images = ("images", images.shape(), images.dtype());
+    check_like(images, "partner_images", partner.shape(), partner.dtype())?;
     check_like(images, "mixed_images", out.shape(), out.dtype())?;
     check_injective("mixed_images", &out.raw)
 }
 
 /// Checks that images have the plan's samples, height and width.
-fn check_plan_shape(name: &str, plan: &Plan, shape: [usize; 4]) -> Result<()> {
-    let BatchShape { samples, height, width } = plan.shape();
+fn check_plan_shape(name: &str, plan: BatchShape, shape: [usize; 4]) -> Result<()> {
+    let BatchShape { samples, height, width } = plan;
     let [n, _, h, w] = shape;
     if [n, h, w] != [samples, height, width] {
         return Err(Error::shape(name, format!("[{samples}, C, {height}, {width}], as the plan"), &shape));
@@ -379,6 +371,24 @@ fn check_like(others: (&str, [usize; 4], Dtype), name: &str, shape: [usize; 4], 
         let rule = format!("must be {} as {other_name} {verb}", other_dtype.name());
         return Err(Error::dtype(name, rule, dtype.name()));
     }
+    Ok(())
+}
+
+pub(crate) fn check_maps(plan: BatchShape, primary: &Raw, partner: &Raw, out: &Raw) -> Result<()> {
+    let BatchShape { samples, height, width } = plan;
+    for (name, raw) in [("maps", primary), ("partner_maps", partner), ("mixed_maps", out)] {
+        let [n, _, h, w] = raw.shape;
+        if [n, h, w] != [samples, height, width] {
+            return Err(Error::shape(name, format!("{:?}", [samples, height, width]), &[n, h, w]));
+        }
+        if raw.size != primary.size {
+            let bits = |size: usize| format!("{} bits", 8 * size);
+            return Err(Error::dtype(name, format!("must have {} as maps do", bits(primary.size)), bits(raw.size)));
+        }
+    }
+    check_injective("mixed_maps", out)?;
+    check_apart(("mixed_maps", out.bytes()), ("maps", primary.bytes()))?;
+    check_apart(("mixed_maps", out.bytes()), ("partner_maps", partner.bytes()))?;
     Ok(())
 }
 

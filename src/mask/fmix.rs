@@ -124,8 +124,7 @@ struct Tables {
 
 impl Tables {
     fn new(height: usize, width: usize) -> Result<Self> {
-        let waves = |side: usize| MAX_WAVES.min((side - 1) / 2) + 1;
-        let (waves_y, waves_x) = (waves(height), waves(width));
+        let (waves_y, waves_x) = (n_waves(height), n_waves(width));
         let reach_x = reach(width).next_multiple_of(PAD);
         let mut turns_y = Vec::new();
         reserve(&mut turns_y, reach(height) * waves_y * 2)?;
@@ -157,20 +156,14 @@ impl Tables {
         })
     }
 
-    /// 1 / max(|f|·max(H, W), 1)^decay_power.
     fn set_decay(&mut self, decay_power: f32) -> Result<()> {
         if self.decay_power == decay_power {
             return Ok(());
         }
         resize(&mut self.amplitudes, self.waves_y * self.padded_x, 0.0)?;
-        let (height, width) = (self.height as f64, self.width as f64);
-        let unit = 1.0 / height.max(width);
         for ky in 0..self.waves_y {
             for kx in usize::from(ky == 0)..self.waves_x {
-                let (fx, fy) = (kx as f64 / width, ky as f64 / height);
-                let frequency = libm::sqrt(fx * fx + fy * fy) / unit;
-                let amplitude = 1.0 / libm::pow(frequency.max(1.0), f64::from(decay_power));
-                self.amplitudes[ky * self.padded_x + kx] = amplitude as f32;
+                self.amplitudes[ky * self.padded_x + kx] = amplitude(ky, kx, self.height, self.width, decay_power);
             }
         }
         self.decay_power = decay_power;
@@ -183,9 +176,23 @@ fn reach(side: usize) -> usize {
     if side.is_multiple_of(2) { side / 4 + 1 } else { side / 2 + 1 }
 }
 
+/// How many frequencies an axis has, 0 among them.
+pub(crate) fn n_waves(side: usize) -> usize {
+    MAX_WAVES.min((side - 1) / 2) + 1
+}
+
+/// 1 / max(|f|·max(H, W), 1)^decay_power, of a wave that is not constant.
+pub(crate) fn amplitude(ky: usize, kx: usize, height: usize, width: usize, decay_power: f32) -> f32 {
+    let (height, width) = (height as f64, width as f64);
+    let unit = 1.0 / height.max(width);
+    let (fx, fy) = (kx as f64 / width, ky as f64 / height);
+    let frequency = libm::sqrt(fx * fx + fy * fy) / unit;
+    (1.0 / libm::pow(frequency.max(1.0), f64::from(decay_power))) as f32
+}
+
 /// (cos, sin) of 2πm/n for m = 0 … n − 1, from f64, exactly symmetric: m, n − m and, for an even n, n/2 − m
 /// differ in signs only.
-fn circle(n: usize) -> Result<Vec<[f32; 2]>> {
+pub(crate) fn circle(n: usize) -> Result<Vec<[f32; 2]>> {
     let mut circle = Vec::new();
     reserve(&mut circle, n)?;
     circle.extend((0..n).map(|m| {

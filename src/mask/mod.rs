@@ -13,6 +13,8 @@ mod select;
 mod smooth;
 mod warp;
 
+#[cfg(feature = "cuda")]
+pub(crate) use fmix::{amplitude, circle, n_waves};
 pub(crate) use merge::mean_weight;
 use merge::weight_sum;
 

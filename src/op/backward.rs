@@ -32,7 +32,7 @@ impl MiaMix {
         grad_partner: Option<ImagesMut<'_>>,
     ) -> Result<()> {
         let _mode = DefaultFloatMode::enter();
-        check_plan_shape("grad_mixed", plan, grad_mixed.shape())?;
+        check_plan_shape("grad_mixed", plan.shape(), grad_mixed.shape())?;
         let dtype = grad_mixed.dtype();
         if dtype == Dtype::U8 {
             return Err(Error::dtype("grad_mixed", "must be float32, float16 or bfloat16", dtype.name()));

@@ -2,9 +2,11 @@
 
 mod bench;
 mod command;
+mod cuda;
 mod demo;
 mod instructions;
 mod mutants;
+mod neon;
 mod partial;
 mod photos;
 mod python;
@@ -32,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Puts small faults into the core, one at a time, and expects the tests to notice each.
     Mutants(mutants::Options),
+    /// Compiles the CUDA kernels to PTX, which is committed, and has it assembled for every architecture.
+    Ptx(cuda::PtxOptions),
     /// Measures this machine and writes docs/bench/cpu.md.
     Bench(bench::Options),
     /// Counts the instructions that each part of the CPU engine takes: docs/bench/instructions.md.
@@ -64,6 +68,7 @@ fn run() -> Result<bool> {
         Task::Demo(options) => demo::run(&workspace, &options).map(|()| true),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Mutants(options) => mutants::run(&workspace, &options),
+        Task::Ptx(options) => cuda::ptx(&workspace, &options).map(|()| true),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
         Task::Instructions(options) => instructions::run(&workspace, &options),
         Task::Wheel(options) => wheel::run(&workspace, &options).map(|()| true),

@@ -1,0 +1,324 @@
+//! The CUDA driver, found at run time: nothing of CUDA is linked, and a machine without it gets an error.
+//!
+//! Codes come back as plain numbers: a newer driver may know ones that no enumeration here does.
+
+use crate::error::{Error, Result};
+use libloading::Library;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr::{NonNull, null_mut};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Opaque handles of the driver.
+pub(super) type Handle = *mut c_void;
+
+const OUT_OF_MEMORY: c_int = 2;
+const EVENT_NOT_READY: c_int = 600;
+/// `CU_EVENT_DISABLE_TIMING`.
+const EVENT_WITHOUT_TIME: c_uint = 2;
+/// `CU_MEMHOSTALLOC_PORTABLE`: pinned for every context.
+const HOST_PORTABLE: c_uint = 1;
+const CAPTURING: c_int = 1;
+
+/// Least size of a block of pinned memory, so that plans of different sizes share one.
+const PINNED_BYTES: usize = 1 << 16;
+
+macro_rules! driver {
+    ($($field:ident: $symbol:literal($($t:ty),*);)+) => {
+        /// The functions that the library uses.
+        #[allow(non_snake_case)]
+        pub(super) struct Driver {
+            $($field: unsafe extern "C" fn($($t),*) -> c_int,)+
+        }
+
+        impl Driver {
+            /// # Safety
+            /// The library is CUDA's driver.
+            unsafe fn of(library: &Library) -> Result<Self> {
+                $(
+                    // SAFETY: the signature is the driver's.
+                    let $field = *unsafe { library.get($symbol) }
+                        .map_err(|_| Error::CudaUnavailable(format!("the driver has no {}: it is too old", $symbol)))?;
+                )+
+                Ok(Driver { $($field),+ })
+            }
+        }
+
+        $(
+            #[allow(non_upper_case_globals, dead_code)]
+            impl Names { const $field: &'static str = $symbol; }
+        )+
+    };
+}
+
+/// The functions' names.
+struct Names;
+
+driver! {
+    init: "cuInit"(c_uint);
+    device_count: "cuDeviceGetCount"(*mut c_int);
+    context_of_stream: "cuStreamGetCtx"(Handle, *mut Handle);
+    is_capturing: "cuStreamIsCapturing"(Handle, *mut c_int);
+    current: "cuCtxGetCurrent"(*mut Handle);
+    push: "cuCtxPushCurrent_v2"(Handle);
+    pop: "cuCtxPopCurrent_v2"(*mut Handle);
+    load_module: "cuModuleLoadData"(*mut Handle, *const c_char);
+    function: "cuModuleGetFunction"(*mut Handle, Handle, *const c_char);
+    launch: "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
+    copy_to_device: "cuMemcpyHtoDAsync_v2"(u64, *const c_void, usize, Handle);
+    clear: "cuMemsetD8Async"(u64, u8, usize, Handle);
+    allocate: "cuMemAllocAsync"(*mut u64, usize, Handle);
+    free: "cuMemFreeAsync"(u64, Handle);
+    allocate_host: "cuMemHostAlloc"(*mut *mut c_void, usize, c_uint);
+    free_host: "cuMemFreeHost"(*mut c_void);
+    new_event: "cuEventCreate"(*mut Handle, c_uint);
+    record: "cuEventRecord"(Handle, Handle);
+    query: "cuEventQuery"(Handle);
+}
+
+/// Calls a function of the driver; its failure becomes an error that names it.
+macro_rules! call {
+    ($driver:expr, $field:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: the arguments are what the driver documents; each caller says why they are valid.
+        checked(Names::$field, unsafe { ($driver.$field)($($argument),*) })
+    };
+}
+
+fn checked(call: &'static str, code: c_int) -> Result<()> {
+    match code {
+        0 => Ok(()),
+        OUT_OF_MEMORY => Err(Error::OutOfMemory(format!("{call}: the device has no room"))),
+        code => Err(Error::Cuda { call, code }),
+    }
+}
+
+/// The driver, if this machine has one with a device.
+///
+/// # Errors
+/// [`Error::CudaUnavailable`], with the reason; the same at every call.
+pub(super) fn driver() -> Result<&'static Driver> {
+    static DRIVER: OnceLock<Result<Driver>> = OnceLock::new();
+    DRIVER.get_or_init(find).as_ref().map_err(Clone::clone)
+}
+
+fn find() -> Result<Driver> {
+    let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
+    // SAFETY: the driver's initialisers are what every CUDA program runs.
+    let library = names.iter().find_map(|name| unsafe { Library::new(*name) }.ok());
+    let library = library.ok_or_else(|| Error::CudaUnavailable(format!("no driver library ({})", names[0])))?;
+    // SAFETY: a library of the driver's name.
+    let driver = unsafe { Driver::of(&library) }?;
+    // It stays for the life of the process, as the functions do.
+    std::mem::forget(library);
+    let mut devices = 0;
+    call!(driver, init(0))
+        .and_then(|()| call!(driver, device_count(&raw mut devices)))
+        .map_err(|error| Error::CudaUnavailable(error.to_string()))?;
+    if devices == 0 {
+        return Err(Error::CudaUnavailable("the driver knows no device".into()));
+    }
+    Ok(driver)
+}
+
+/// A kernel, by its place in [`Context::kernels`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kernel {
+    Small,
+    Large,
+}
+
+const KERNELS: [&CStr; 2] = [c"miamix_small", c"miamix_large"];
+/// The kernels, for the driver to compile, and the NUL that it wants.
+const PTX: &str = concat!(include_str!("../../kernels/ptx/miamix.ptx"), "\0");
+
+/// What the library keeps of a context, whose owner it is not: the loaded kernels, and pinned memory.
+struct Context {
+    kernels: [Handle; 2],
+    pinned: Vec<Pinned>,
+}
+
+/// Pinned memory, free again once its event has passed.
+struct Pinned {
+    memory: *mut c_void,
+    bytes: usize,
+    /// Recorded after the copy out of it.
+    event: Handle,
+    /// Somebody is writing to it.
+    taken: bool,
+}
+
+// SAFETY: addresses and handles, which the driver lets any thread use.
+unsafe impl Send for Context {}
+
+/// By the context's address. A context that is destroyed while the process goes on leaves a few handles behind;
+/// frameworks use the primary contexts, which last.
+fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
+    static CONTEXTS: OnceLock<Mutex<HashMap<usize, Context>>> = OnceLock::new();
+    CONTEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A stream of the caller's, its context current as long as this lives.
+pub(super) struct Stream {
+    driver: &'static Driver,
+    stream: Handle,
+    context: usize,
+    kernels: [Handle; 2],
+    pushed: bool,
+    pub capturing: bool,
+}
+
+impl Stream {
+    /// Enters the stream's context and loads the kernels if it is the first time.
+    ///
+    /// # Errors
+    /// [`Error::CudaUnavailable`]; [`Error::Unsupported`] where kernels would have to be loaded during a capture;
+    /// [`Error::Cuda`].
+    ///
+    /// # Safety
+    /// `stream` is a live stream, or null for the default stream of the current context.
+    pub unsafe fn enter(stream: Handle) -> Result<Self> {
+        let driver = driver()?;
+        let (mut context, mut current, mut capturing) = (null_mut(), null_mut(), 0);
+        call!(driver, context_of_stream(stream, &raw mut context))?;
+        if context.is_null() {
+            return Err(Error::CudaUnavailable("no context is current on this thread".into()));
+        }
+        call!(driver, is_capturing(stream, &raw mut capturing))?;
+        call!(driver, current(&raw mut current))?;
+        let pushed = current != context;
+        if pushed {
+            call!(driver, push(context))?;
+        }
+        let mut entered = Stream {
+            driver,
+            stream,
+            context: context as usize,
+            kernels: [null_mut(); 2],
+            pushed,
+            capturing: capturing == CAPTURING,
+        };
+        entered.kernels = entered.load()?;
+        Ok(entered)
+    }
+
+    fn load(&self) -> Result<[Handle; 2]> {
+        let mut contexts = contexts();
+        if let Some(context) = contexts.get(&self.context) {
+            return Ok(context.kernels);
+        }
+        if self.capturing {
+            return Err(Error::Unsupported(
+                "stream: is capturing, and the kernels are not loaded yet: upload a plan before the capture".into(),
+            ));
+        }
+        let mut module = null_mut();
+        call!(self.driver, load_module(&raw mut module, PTX.as_ptr().cast()))?;
+        let mut kernels = [null_mut(); 2];
+        for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
+            call!(self.driver, function(&raw mut *kernel, module, name.as_ptr()))?;
+        }
+        contexts.insert(self.context, Context { kernels, pinned: Vec::new() });
+        Ok(kernels)
+    }
+
+    /// Launches blocks of [`super::layout::BLOCK`] threads in a row.
+    ///
+    /// # Safety
+    /// `parameter` is the kernel's parameter, and all that it points to is valid on the stream.
+    pub unsafe fn launch<T>(&self, kernel: Kernel, blocks: u32, shared_bytes: u32, parameter: &T) -> Result<()> {
+        let mut parameters = [(&raw const *parameter).cast_mut().cast::<c_void>()];
+        let threads = super::layout::BLOCK;
+        let function = self.kernels[kernel as usize];
+        call!(
+            self.driver,
+            launch(
+                function,
+                blocks,
+                1,
+                1,
+                threads,
+                1,
+                1,
+                shared_bytes,
+                self.stream,
+                parameters.as_mut_ptr(),
+                null_mut()
+            )
+        )
+    }
+
+    /// Zeroes device memory.
+    pub fn clear(&self, address: u64, bytes: usize) -> Result<()> {
+        call!(self.driver, clear(address, 0, bytes, self.stream))
+    }
+
+    /// Memory of the stream's pool, given back in the stream's order when dropped.
+    pub fn allocate(&self, bytes: usize) -> Result<Pooled<'_>> {
+        let mut address = 0;
+        call!(self.driver, allocate(&raw mut address, bytes.max(1), self.stream))?;
+        Ok(Pooled { stream: self, address })
+    }
+
+    /// Copies to the device what `write` writes to pinned memory; the copy is asynchronous, and the memory used again
+    /// once it is done.
+    pub fn upload<R>(&self, address: u64, bytes: usize, write: impl FnOnce(&mut [u8]) -> Result<R>) -> Result<R> {
+        let (index, memory, event) = self.take_pinned(bytes)?;
+        // SAFETY: pinned memory of at least as many bytes, which is ours until it is given back.
+        let result = write(unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().cast(), bytes) });
+        let result = result.and_then(|result| {
+            call!(self.driver, copy_to_device(address, memory.as_ptr(), bytes, self.stream))?;
+            call!(self.driver, record(event, self.stream))?;
+            Ok(result)
+        });
+        if let Some(context) = contexts().get_mut(&self.context) {
+            context.pinned[index].taken = false;
+        }
+        result
+    }
+
+    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, Handle)> {
+        let mut contexts = contexts();
+        let pinned = &mut contexts.entry(self.context).or_insert_with(|| unreachable!("entered")).pinned;
+        for (index, block) in pinned.iter_mut().enumerate() {
+            // SAFETY: an event of this context.
+            if block.taken || block.bytes < bytes || unsafe { (self.driver.query)(block.event) } == EVENT_NOT_READY {
+                continue;
+            }
+            block.taken = true;
+            let memory = NonNull::new(block.memory).expect("allocated");
+            return Ok((index, memory, block.event));
+        }
+        let (mut memory, mut event) = (null_mut(), null_mut());
+        let room = bytes.next_power_of_two().max(PINNED_BYTES);
+        call!(self.driver, allocate_host(&raw mut memory, room, HOST_PORTABLE))?;
+        if let Err(error) = call!(self.driver, new_event(&raw mut event, EVENT_WITHOUT_TIME)) {
+            let _ = call!(self.driver, free_host(memory));
+            return Err(error);
+        }
+        pinned.push(Pinned { memory, bytes: room, event, taken: true });
+        let memory =
+            NonNull::new(memory).ok_or_else(|| Error::OutOfMemory(format!("{room} bytes of pinned memory")))?;
+        Ok((pinned.len() - 1, memory, event))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.pushed {
+            let mut popped = null_mut();
+            let _ = call!(self.driver, pop(&raw mut popped));
+        }
+    }
+}
+
+/// Device memory from a stream's pool.
+pub(super) struct Pooled<'a> {
+    stream: &'a Stream,
+    pub address: u64,
+}
+
+impl Drop for Pooled<'_> {
+    fn drop(&mut self) {
+        let _ = call!(self.stream.driver, free(self.address, self.stream.stream));
+    }
+}

@@ -1,0 +1,832 @@
+//! The CUDA engine without a GPU: the real host code against a stand-in driver (tests/cuda/), which runs the kernels on
+//! the CPU, both as they are written and as the PTX that ships. Every result is the CPU engine's, bit for bit.
+//!
+//! `cargo xtask test --only CUDA` builds the stand-in and makes the library find it.
+#![cfg(feature = "cuda")]
+
+use half::{bf16, f16};
+use libloading::Library;
+use miamix::{
+    Batch, BatchShape, Config, CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, Dtype, Element, Error,
+    Images, ImagesMut, LabelWeight, Labels, Maps, MapsMut, Merge, Method, MethodWeights, MiaMix, Output, Plan,
+    PlanSource, Status, Workspace, cuda_available,
+};
+use ndarray::{Array1, Array2, Array3, Array4};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr::null_mut;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Orders of threads: ascending, descending, random.
+const ORDERS: [c_int; 3] = [0, 1, 2];
+/// The kernels as they are written, and as the PTX that ships.
+const FORMS: [c_int; 2] = [0, 1];
+
+/// What the stand-in counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Counts {
+    pushed: u64,
+    popped: u64,
+    loaded: u64,
+    launched: u64,
+    pinned: u64,
+    allocated: u64,
+    copied: u64,
+    freed: u64,
+}
+
+/// The stand-in driver, one test at a time.
+struct StandIn {
+    library: &'static Library,
+    _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+impl StandIn {
+    /// Nothing where the stand-in is not found, which is a failure where it is required.
+    fn get() -> Option<StandIn> {
+        static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+        static ONE: Mutex<()> = Mutex::new(());
+        let found = LIBRARY.get_or_init(|| {
+            // SAFETY: the stand-in's initialisers are those of the C++ library.
+            let library = unsafe { Library::new("libcuda.so.1") }.ok()?;
+            // SAFETY: only looked up.
+            let is_stand_in = unsafe { library.get::<unsafe extern "C" fn()>("stand_in_run") }.is_ok();
+            is_stand_in.then_some(library)
+        });
+        if found.is_none() {
+            assert!(std::env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
+            eprintln!("skipped: no stand-in driver; run cargo xtask test --only CUDA");
+        }
+        let one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        found.as_ref().map(|library| StandIn { library, _one_at_a_time: one_at_a_time })
+    }
+
+    fn function<T>(&self, name: &str) -> libloading::Symbol<'static, T> {
+        // SAFETY: each caller below gives the function's type, as tests/cuda/driver.cpp has it.
+        unsafe { self.library.get(name) }.unwrap()
+    }
+
+    /// Streams 0, 1 and 3 are of one context, stream 2 of another.
+    fn stream(&self, i: c_int) -> CudaStream {
+        // SAFETY: the function's type.
+        CudaStream(unsafe { self.function::<unsafe extern "C" fn(c_int) -> *mut c_void>("stand_in_stream")(i) })
+    }
+
+    fn set(&self, order: c_int, form: c_int) {
+        // SAFETY: the function's type.
+        unsafe { self.function::<unsafe extern "C" fn(c_int, c_int)>("stand_in_set")(order, form) }
+    }
+
+    /// Lets the `call`-th call that uses a stream fail, from 1.
+    fn fail(&self, call: c_int) {
+        // SAFETY: the function's type.
+        unsafe { self.function::<unsafe extern "C" fn(c_int)>("stand_in_fail")(call) }
+    }
+
+    fn on(&self, function: &str, stream: CudaStream) {
+        // SAFETY: the functions' type.
+        unsafe { self.function::<unsafe extern "C" fn(*mut c_void)>(function)(stream.0) }
+    }
+
+    /// Does what is on a stream.
+    fn run(&self, stream: CudaStream) {
+        // SAFETY: the function's type.
+        let error =
+            unsafe { self.function::<unsafe extern "C" fn(*mut c_void) -> *const c_char>("stand_in_run")(stream.0) };
+        if !error.is_null() {
+            // SAFETY: text of the stand-in's.
+            panic!("{}", unsafe { CStr::from_ptr(error) }.to_str().unwrap());
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        // SAFETY: eight numbers of the stand-in's.
+        let counts = unsafe { *self.function::<unsafe extern "C" fn() -> *const [u64; 8]>("stand_in_counts")() };
+        let [pushed, popped, loaded, launched, pinned, allocated, copied, freed] = counts;
+        Counts { pushed, popped, loaded, launched, pinned, allocated, copied, freed }
+    }
+}
+
+/// An element whose bits can be compared.
+trait Bits: Element + num_traits::Zero {
+    fn of(value: f32) -> Self;
+    fn bits(self) -> u32;
+}
+impl Bits for f32 {
+    fn of(value: f32) -> Self {
+        value - 100.0
+    }
+    fn bits(self) -> u32 {
+        self.to_bits()
+    }
+}
+impl Bits for f16 {
+    fn of(value: f32) -> Self {
+        // Some are denormal.
+        f16::from_f32((value - 100.0) * 1e-6)
+    }
+    fn bits(self) -> u32 {
+        self.to_bits().into()
+    }
+}
+impl Bits for bf16 {
+    fn of(value: f32) -> Self {
+        bf16::from_f32(value - 100.0)
+    }
+    fn bits(self) -> u32 {
+        self.to_bits().into()
+    }
+}
+impl Bits for u8 {
+    fn of(value: f32) -> Self {
+        value as u8
+    }
+    fn bits(self) -> u32 {
+        self.into()
+    }
+}
+
+/// Images whose every element tells its place.
+fn images<T: Bits>(shape: [usize; 4], salt: usize) -> Array4<T> {
+    Array4::from_shape_fn(shape, |(n, c, y, x)| {
+        let index = ((n * 5 + c) * 131 + y) * 257 + x + salt * 7919;
+        T::of((index * 2_654_435_761 % 65_521) as f32 / 257.0)
+    })
+}
+
+/// How images lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Memory {
+    Nchw,
+    Nhwc,
+    /// Rows that are not whole groups apart.
+    Padded,
+}
+
+/// Images in one of those layouts: the memory, and the strides of [N, C, H, W] in it.
+struct Laid<T> {
+    memory: Vec<T>,
+    shape: [usize; 4],
+    strides: [isize; 4],
+}
+
+impl<T: Bits> Laid<T> {
+    fn empty(shape: [usize; 4], layout: Memory) -> Self {
+        let [n, c, h, w] = shape.map(|extent| extent as isize);
+        let (strides, len) = match layout {
+            Memory::Nchw => ([c * h * w, h * w, w, 1], n * c * h * w),
+            Memory::Nhwc => ([c * h * w, 1, c * w, c], n * c * h * w),
+            Memory::Padded => ([c * h * (w + 1) + 3, h * (w + 1), w + 1, 1], n * (c * h * (w + 1) + 3)),
+        };
+        Laid { memory: vec![T::zero(); len as usize], shape, strides }
+    }
+
+    fn of(images: &Array4<T>, layout: Memory) -> Self {
+        let (n, c, h, w) = images.dim();
+        let mut laid = Laid::empty([n, c, h, w], layout);
+        for ((n, c, y, x), &value) in images.indexed_iter() {
+            let at = laid.at([n, c, y, x]);
+            laid.memory[at] = value;
+        }
+        laid
+    }
+
+    fn at(&self, index: [usize; 4]) -> usize {
+        index.iter().zip(self.strides).map(|(&i, stride)| i as isize * stride).sum::<isize>() as usize
+    }
+
+    fn bits(&self) -> Vec<u32> {
+        let [n, c, h, w] = self.shape;
+        ndarray::indices([n, c, h, w])
+            .into_iter()
+            .map(|(n, c, y, x)| self.memory[self.at([n, c, y, x])].bits())
+            .collect()
+    }
+
+    fn view(&self) -> Images<'_> {
+        // SAFETY: the memory is as long as shape and strides reach.
+        unsafe { Images::from_raw("images", self.memory.as_ptr().cast(), T::DTYPE, self.shape, self.strides) }.unwrap()
+    }
+
+    fn view_mut(&mut self) -> ImagesMut<'_> {
+        let data = self.memory.as_mut_ptr().cast();
+        // SAFETY: as above.
+        unsafe { ImagesMut::from_raw("mixed_images", data, T::DTYPE, self.shape, self.strides) }.unwrap()
+    }
+}
+
+/// All that a call gives.
+#[derive(Debug, PartialEq)]
+struct Results {
+    images: Vec<u32>,
+    labels: Vec<u32>,
+    weight: Vec<u32>,
+    partner: Vec<i64>,
+}
+
+const N_CLASSES: usize = 7;
+
+fn ids(n: usize) -> Vec<i64> {
+    (0..n as i64).map(|i| i % N_CLASSES as i64 - 1).collect()
+}
+
+fn on_cpu<T: Bits>(op: &MiaMix, plan: &Plan, primary: &Array4<T>, partner: &Array4<T>) -> Results {
+    let n = primary.dim().0;
+    let ids = Array1::from(ids(n));
+    let mut out = Array4::<T>::zeros(primary.dim());
+    let (mut labels, mut weight, mut partners) = (Array2::zeros((n, N_CLASSES)), vec![0.0f32; n], vec![0i64; n]);
+    op.apply(
+        plan,
+        Batch {
+            images: primary.view().into(),
+            partner_images: partner.view().into(),
+            labels: Labels::ids(ids.view(), N_CLASSES),
+        },
+        Output {
+            images: out.view_mut().into(),
+            labels: Some(labels.view_mut()),
+            label_weight: Some(&mut weight),
+            partner_index: Some(&mut partners),
+        },
+    )
+    .unwrap();
+    Results {
+        images: out.iter().map(|v| v.bits()).collect(),
+        labels: labels.iter().map(|v: &f32| v.to_bits()).collect(),
+        weight: weight.iter().map(|v| v.to_bits()).collect(),
+        partner: partners,
+    }
+}
+
+/// A call of the CUDA engine, with memory that lives as long as it.
+struct Call<T> {
+    primary: Laid<T>,
+    partner: Laid<T>,
+    out: Laid<T>,
+    ids: Vec<i64>,
+    labels: Vec<f32>,
+    weight: Vec<f32>,
+    partners: Vec<i64>,
+    bad_label: u32,
+}
+
+impl<T: Bits> Call<T> {
+    fn new(primary: &Array4<T>, partner: &Array4<T>, layout: Memory) -> Self {
+        let n = primary.dim().0;
+        let primary = Laid::of(primary, layout);
+        Call {
+            out: Laid::empty(primary.shape, layout),
+            primary,
+            partner: Laid::of(partner, layout),
+            ids: ids(n),
+            labels: vec![f32::NAN; n * N_CLASSES],
+            weight: vec![f32::NAN; n],
+            partners: vec![-1; n],
+            bad_label: 0,
+        }
+    }
+
+    fn put(
+        &mut self,
+        op: &MiaMix,
+        plan: PlanSource<'_>,
+        workspace: Option<Workspace>,
+        stream: CudaStream,
+    ) -> miamix::Result<()> {
+        let batch = DeviceBatch {
+            images: self.primary.view(),
+            partner_images: self.partner.view(),
+            labels: DeviceLabels::Ids { data: self.ids.as_ptr(), stride: 1, n_classes: N_CLASSES },
+        };
+        let output = DeviceOutput {
+            images: self.out.view_mut(),
+            labels: self.labels.as_mut_ptr(),
+            label_strides: [N_CLASSES as isize, 1],
+            label_weight: self.weight.as_mut_ptr(),
+            partner_index: self.partners.as_mut_ptr(),
+            bad_label: &raw mut self.bad_label,
+        };
+        // SAFETY: memory of this call's, which outlives the test's `run`; a stream of the stand-in's.
+        unsafe { op.apply_cuda(plan, batch, output, workspace, stream) }
+    }
+
+    fn results(&self) -> Results {
+        Results {
+            images: self.out.bits(),
+            labels: self.labels.iter().map(|v| v.to_bits()).collect(),
+            weight: self.weight.iter().map(|v| v.to_bits()).collect(),
+            partner: self.partners.clone(),
+        }
+    }
+}
+
+fn assert_same(got: &Results, expected: &Results, what: &str) {
+    assert_eq!(got.partner, expected.partner, "{what}: partner_index");
+    assert_eq!(got.weight, expected.weight, "{what}: label_weight");
+    assert_eq!(got.labels, expected.labels, "{what}: labels");
+    if let Some(i) = (0..expected.images.len()).find(|&i| got.images[i] != expected.images[i]) {
+        panic!("{what}: element {i} is {:#x}, on the CPU {:#x}", got.images[i], expected.images[i]);
+    }
+}
+
+/// All methods, warps, smoothing, views.
+fn busy(k_min: u32, k_max: u32) -> Config {
+    Config {
+        k_min,
+        k_max,
+        method_weights: MethodWeights::from([1.0; 6]),
+        p_apply: 0.9,
+        p_aug: 0.5,
+        p_smooth: 0.5,
+        smooth_range_px: [3, 15],
+        grid_range: [2, 16],
+        label_smoothing: 0.1,
+        ..Config::default()
+    }
+}
+
+/// Runs a plan in every form and order.
+fn check<T: Bits>(stand_in: &StandIn, op: &MiaMix, plan: &Plan, channels: usize, layout: Memory, orders: &[c_int]) {
+    let BatchShape { samples, height, width } = plan.shape();
+    let shape = [samples, channels, height, width];
+    let (primary, partner) = (images::<T>(shape, 0), images::<T>(shape, 1));
+    let expected = on_cpu(op, plan, &primary, &partner);
+    for form in FORMS {
+        for &order in orders {
+            stand_in.set(order, form);
+            let mut call = Call::new(&primary, &partner, layout);
+            call.put(op, PlanSource::Host(plan), None, stand_in.stream(0)).unwrap();
+            stand_in.run(stand_in.stream(0));
+            let what = format!("{shape:?} {:?} {layout:?}, form {form}, order {order}", T::DTYPE);
+            assert_same(&call.results(), &expected, &what);
+        }
+    }
+}
+
+#[test]
+fn every_element_type_and_layout_gives_the_bits_of_the_cpu() {
+    let Some(stand_in) = StandIn::get() else { return };
+    for views in [false, true] {
+        let config = Config { p_flip: if views { 0.5 } else { 0.0 }, pad_px: if views { 2 } else { 0 }, ..busy(1, 3) };
+        let op = MiaMix::new(config).unwrap();
+        // Whole groups and not, small and large, one channel and several.
+        for (n, c, h, w) in [(4, 3, 12, 16), (3, 1, 9, 13), (2, 4, 66, 68), (2, 2, 71, 61)] {
+            let plan = op.draw(BatchShape::new(n, h, w), 5, 0).unwrap();
+            for layout in [Memory::Nchw, Memory::Nhwc, Memory::Padded] {
+                check::<f32>(&stand_in, &op, &plan, c, layout, &ORDERS[2..]);
+                check::<f16>(&stand_in, &op, &plan, c, layout, &ORDERS[2..]);
+                check::<bf16>(&stand_in, &op, &plan, c, layout, &ORDERS[2..]);
+                check::<u8>(&stand_in, &op, &plan, c, layout, &ORDERS[2..]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_size_gives_the_bits_of_the_cpu_in_every_order() {
+    let Some(stand_in) = StandIn::get() else { return };
+    for merge in [Merge::Product, Merge::Sum] {
+        for (k_min, k_max) in [(1, 2), (8, 8)] {
+            let op = MiaMix::new(Config { merge, ..busy(k_min, k_max) }).unwrap();
+            let small = [(1, 1), (1, 7), (7, 1), (2, 2), (5, 3), (32, 32), (33, 65), (64, 64), (1, 4096), (4096, 1)];
+            let large = [(65, 67), (1, 4097), (4500, 1), (70, 300)];
+            for (i, (h, w)) in small.into_iter().chain(large).enumerate() {
+                let plan = op.draw(BatchShape::new(if h * w > 4000 { 2 } else { 6 }, h, w), i as u64, 0).unwrap();
+                check::<f32>(&stand_in, &op, &plan, 1, Memory::Nchw, &ORDERS);
+            }
+        }
+    }
+    let op = MiaMix::new(busy(2, 3)).unwrap();
+    for side in [224, 225] {
+        let plan = op.draw(BatchShape::new(3, side, side), 1, 0).unwrap();
+        check::<u8>(&stand_in, &op, &plan, 3, Memory::Nchw, &ORDERS[2..]);
+    }
+}
+
+/// Masks, of which each method has its share, against the CPU's, with no image in between.
+#[test]
+fn masks_of_each_method_are_those_of_the_cpu() {
+    let Some(stand_in) = StandIn::get() else { return };
+    for method in Method::ALL {
+        for (n, h, w) in [(8, 20, 31), (3, 80, 60)] {
+            let config = Config { method_weights: MethodWeights::only(method), ..busy(1, 2) };
+            let op = MiaMix::new(Config { rotate_max_rad: 3.0, shear_max: 2.0, ..config }).unwrap();
+            let plan = op.draw(BatchShape::new(n, h, w), 3, 0).unwrap();
+            let mut expected = Array3::<f32>::zeros((n, h, w));
+            let mut expected_weight = vec![0.0; n];
+            op.masks(&plan, Some(expected.view_mut()), Some(&mut expected_weight)).unwrap();
+            for form in FORMS {
+                stand_in.set(2, form);
+                let (mut masks, mut weight) = (vec![f32::NAN; n * h * w], vec![f32::NAN; n]);
+                let stream = stand_in.stream(1);
+                // SAFETY: memory that outlives the run.
+                unsafe {
+                    op.masks_cuda(PlanSource::Host(&plan), masks.as_mut_ptr(), weight.as_mut_ptr(), None, stream)
+                }
+                .unwrap();
+                stand_in.run(stream);
+                for (i, (got, expected)) in masks.iter().zip(&expected).enumerate() {
+                    assert_eq!(got.to_bits(), expected.to_bits(), "{method:?}, {h}×{w}, pixel {i}: {got} {expected}");
+                }
+                assert_eq!(weight, expected_weight);
+            }
+        }
+    }
+}
+
+/// Plans written by hand: shares of 0 and 1, empty boxes, wild warps, several decays, flat fields, ties, fields without
+/// waves.
+#[test]
+fn plans_written_by_hand_are_followed() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let op = MiaMix::new(Config::default()).unwrap();
+    let warp = r#"{"angle_rad": 70.5, "shear": -900.0}"#;
+    let fmix = |given: f32, decay: f32, warp: &str| {
+        format!(
+            r#"{{"method": "fmix", "lambda": 0.5, "given": {given}, "noise_key": "0x1234abcd5678ef90",
+                "decay_power": {decay}, "warp": {warp}, "smooth_px": null}}"#
+        )
+    };
+    let layers = [
+        fmix(0.0, 3.0, "null"),
+        fmix(1.0, 2.0, warp),
+        fmix(0.37, 2.0, warp),
+        // Only the lowest wave is left, which is the same in every row or column: ties.
+        fmix(0.37, 300.0, "null"),
+        // So many in one bin that they are not ranked one by one.
+        fmix(0.01, 3000.0, "null"),
+        fmix(0.5, 3.5, r#"{"angle_rad": 0.0, "shear": 0.0}"#),
+        format!(r#"{{"method": "cutmix", "lambda": 0.5, "given": 0.5, "x0": -9, "y0": 3, "x1": 5, "y1": 700, "warp": {warp}, "smooth_px": 15}}"#),
+        r#"{"method": "cutmix", "lambda": 0.5, "given": 0.0, "x0": 4, "y0": 3, "x1": 4, "y1": 7, "warp": null, "smooth_px": 1}"#.into(),
+        format!(r#"{{"method": "gridmix", "lambda": 0.5, "given": 0.5, "n": 16, "cells": [0, 17, 40, 255], "warp": {warp}, "smooth_px": 3}}"#),
+        r#"{"method": "gmix", "lambda": 0.5, "given": 0.5, "cx": 1.5, "cy": -3.0, "sigma_px": 0.0}"#.into(),
+        r#"{"method": "agmix", "lambda": 0.5, "given": 0.5, "cx": 1.5, "cy": -3.0, "sigma_px": 40.0, "q": 0.9999999, "angle_rad": -40.0}"#.into(),
+        r#"{"method": "mixup", "lambda": 0.5, "given": 1.0}"#.into(),
+    ];
+    for merge in ["product", "sum"] {
+        for (h, w) in [(1, 1), (2, 2), (2, 33), (1, 600), (21, 34), (2, 2100), (64, 128), (70, 600)] {
+            let view = r#"{"flip": true, "dx": 1, "dy": -2}"#;
+            let samples: Vec<String> = layers
+                .iter()
+                .chain([&layers[2..=5].join(","), &String::new()])
+                .enumerate()
+                .map(|(i, layers)| {
+                    let partner = (i + 3) % 14;
+                    format!(
+                        r#"{{"partner_index": {partner}, "primary_view": {view}, "partner_view": {view}, "layers": [{layers}]}}"#
+                    )
+                })
+                .collect();
+            let plan = Plan::from_json(&format!(
+                r#"{{"version": 1, "height": {h}, "width": {w}, "merge": "{merge}", "label_weight": "merged",
+                    "lambda_reading": "complement", "samples": [{}]}}"#,
+                samples.join(",")
+            ))
+            .unwrap();
+            check::<f32>(&stand_in, &op, &plan, 2, Memory::Nchw, &ORDERS[2..]);
+        }
+    }
+}
+
+#[test]
+fn labels_of_every_kind_are_mixed() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let (n, k, h, w) = (5, 300, 70, 64);
+    let op =
+        MiaMix::new(Config { label_smoothing: 0.2, label_weight: LabelWeight::Drawn, ..Config::default() }).unwrap();
+    let plan = op.draw(BatchShape::new(n, h, w), 2, 0).unwrap();
+    let pixels = images::<u8>([n, 1, h, w], 0);
+    let soft = Array2::from_shape_fn((n, k), |(i, c)| (i * k + c) as f32 / 1500.0);
+    let ids32 = Array1::from_iter((0..n as i32).map(|i| i * 70 - 1));
+    let ids64 = ids32.mapv(i64::from);
+    let stream = stand_in.stream(0);
+    let column_first = Array2::<f32>::zeros((k, n));
+    let cases = [
+        (Labels::soft(soft.view()), DeviceLabels::Soft { data: soft.as_ptr(), strides: [k as isize, 1], n_classes: k }),
+        (Labels::ids32(ids32.view(), k), DeviceLabels::Ids32 { data: ids32.as_ptr(), stride: 1, n_classes: k }),
+        (Labels::ids(ids64.view(), k), DeviceLabels::Ids { data: ids64.as_ptr(), stride: 1, n_classes: k }),
+    ];
+    for (labels, device) in cases {
+        let mut expected = Array2::zeros((n, k));
+        let mut expected_pixels = pixels.clone();
+        op.apply(
+            &plan,
+            Batch { images: pixels.view().into(), partner_images: pixels.view().into(), labels },
+            Output {
+                images: expected_pixels.view_mut().into(),
+                labels: Some(expected.view_mut()),
+                label_weight: None,
+                partner_index: None,
+            },
+        )
+        .unwrap();
+        for form in FORMS {
+            stand_in.set(2, form);
+            let (input, mut output) = (Laid::of(&pixels, Memory::Nchw), Laid::<u8>::empty([n, 1, h, w], Memory::Nchw));
+            let mut got = column_first.clone();
+            let batch = DeviceBatch { images: input.view(), partner_images: input.view(), labels: device };
+            let output = DeviceOutput {
+                images: output.view_mut(),
+                labels: got.as_mut_ptr(),
+                label_strides: [1, n as isize],
+                label_weight: null_mut(),
+                partner_index: null_mut(),
+                bad_label: null_mut(),
+            };
+            // SAFETY: memory that outlives the run.
+            unsafe { op.apply_cuda(PlanSource::Host(&plan), batch, output, None, stream) }.unwrap();
+            stand_in.run(stream);
+            for ((i, c), expected) in expected.indexed_iter() {
+                assert_eq!(got[[c, i]].to_bits(), f32::to_bits(*expected), "row {i}, class {c}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_class_id_that_is_too_large_is_a_row_of_zeros_and_reported() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let op = MiaMix::new(Config { p_apply: 0.0, ..Config::default() }).unwrap();
+    let plan = op.draw(BatchShape::new(4, 5, 5), 0, 0).unwrap();
+    let pixels = images::<f32>([4, 1, 5, 5], 0);
+    for form in FORMS {
+        stand_in.set(2, form);
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        call.ids = vec![2, N_CLASSES as i64, -1, 0];
+        call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap();
+        stand_in.run(stand_in.stream(0));
+        let rows: Vec<f32> = call.labels.chunks(N_CLASSES).map(|row| row.iter().sum()).collect();
+        assert_eq!((rows, call.bad_label), (vec![1.0, 0.0, 0.0, 1.0], 2));
+    }
+}
+
+#[test]
+fn maps_of_every_width_are_mixed() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let op = MiaMix::new(Config { pad_px: 2, p_flip: 0.5, ..busy(1, 3) }).unwrap();
+    for (n, h, w) in [(5, 12, 10), (2, 66, 70)] {
+        let plan = op.draw(BatchShape::new(n, h, w), 4, 0).unwrap();
+        macro_rules! widths { ($($t:ty),+) => { $({
+            let a = Array3::from_shape_fn((n, h, w), |(i, y, x)| (i * 1000 + y * 20 + x) as $t);
+            let b = a.mapv(|v| !v);
+            let mut expected = Array3::<$t>::zeros((n, h, w));
+            op.apply_maps(&plan, a.view(), b.view(), expected.view_mut()).unwrap();
+            for form in FORMS {
+                stand_in.set(2, form);
+                let mut got = Array3::<$t>::zeros((n, h, w));
+                let (maps, partners, out) = (Maps::from(a.view()), Maps::from(b.view()), MapsMut::from(got.view_mut()));
+                // SAFETY: memory that outlives the run.
+                unsafe { op.apply_maps_cuda(PlanSource::Host(&plan), maps, partners, out, None, stand_in.stream(0)) }
+                    .unwrap();
+                stand_in.run(stand_in.stream(0));
+                assert_eq!(got, expected);
+            }
+        })+ }; }
+        widths!(u8, i16, u32, i64);
+    }
+}
+
+/// One capture, many plans: replays follow what was uploaded since.
+#[test]
+fn a_captured_graph_replays_with_another_plan() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(3);
+    for (h, w) in [(16, 16), (66, 68)] {
+        let op = MiaMix::new(busy(1, 3)).unwrap();
+        let shape = BatchShape::new(3, h, w);
+        let (primary, partner) = (images::<f32>([3, 2, h, w], 0), images::<f32>([3, 2, h, w], 1));
+        let bytes = DevicePlan::bytes(op.config(), shape);
+        let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+        // SAFETY: memory of that size, used to the end of the test.
+        let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+        let plans: Vec<Plan> = (0..4).map(|seed| op.draw(shape, seed, 0).unwrap()).collect();
+        for form in FORMS {
+            stand_in.set(2, form);
+            let mut call = Call::new(&primary, &partner, Memory::Nchw);
+            // SAFETY: a stream of the stand-in's.
+            unsafe { device.upload(&plans[0], stream) }.unwrap();
+            stand_in.on("stand_in_begin_capture", stream);
+            let refused = call.put(&op, PlanSource::Host(&plans[0]), None, stream).unwrap_err();
+            assert_eq!(refused.to_string(), "stream: is capturing, which takes only a plan that was uploaded before");
+            assert_eq!(refused.status(), Status::Unsupported);
+            // SAFETY: as above.
+            let refused = unsafe { device.upload(&plans[0], stream) }.unwrap_err();
+            assert_eq!(refused.status(), Status::Unsupported);
+            call.put(&op, PlanSource::Device(&device), None, stream).unwrap();
+            stand_in.on("stand_in_end_capture", stream);
+            let before = stand_in.counts().launched;
+            for plan in &plans {
+                // SAFETY: as above.
+                unsafe { device.upload(plan, stream) }.unwrap();
+                stand_in.on("stand_in_replay", stream);
+                stand_in.run(stream);
+                let expected = on_cpu(&op, plan, &primary, &partner);
+                assert_same(&call.results(), &expected, &format!("{h}×{w}, form {form}"));
+            }
+            // One launch of small images, two of large ones.
+            assert_eq!(stand_in.counts().launched - before, if h == 16 { 4 } else { 8 });
+        }
+    }
+}
+
+/// Plans, pinned memory and workspaces: nothing is used before its time, given up too early, or allocated for each call.
+#[test]
+fn calls_may_pile_up_on_many_streams() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 66, 66);
+    let (primary, partner) = (images::<bf16>([2, 1, 66, 66], 0), images::<bf16>([2, 1, 66, 66], 1));
+    let before = stand_in.counts();
+    let mut rounds = Vec::new();
+    for round in 0..3u64 {
+        let mut calls = Vec::new();
+        for i in 0..8 {
+            stand_in.set(2, i % 2);
+            let plan = op.draw(shape, round * 8 + i as u64, 0).unwrap();
+            let expected = on_cpu(&op, &plan, &primary, &partner);
+            let mut call = Call::new(&primary, &partner, Memory::Nchw);
+            call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(i % 4)).unwrap();
+            // The plan is freed here, before anything has run.
+            calls.push((call, expected));
+        }
+        for i in [2, 0, 3, 1] {
+            stand_in.run(stand_in.stream(i));
+        }
+        for (i, (call, expected)) in calls.iter().enumerate() {
+            assert_same(&call.results(), expected, &format!("round {round}, call {i}"));
+        }
+        rounds.push(stand_in.counts());
+    }
+    // Pinned memory of the first round serves the next ones.
+    assert_eq!(rounds[0].pinned, rounds[2].pinned);
+    // The caller's context is left as it was; kernels are loaded once a context.
+    assert_eq!((rounds[2].pushed, rounds[2].loaded), (rounds[2].popped, 2));
+    // A workspace a call, and none left.
+    assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
+}
+
+#[test]
+fn a_workspace_of_the_callers_is_used_and_nothing_else() {
+    let Some(stand_in) = StandIn::get() else { return };
+    stand_in.set(2, 0);
+    for (h, w) in [(20, 20), (66, 66)] {
+        let op = MiaMix::new(busy(1, 2)).unwrap();
+        let shape = BatchShape::new(2, h, w);
+        let bytes = op.cuda_workspace_bytes(shape).unwrap();
+        let mut memory = vec![0u8; bytes + 256];
+        let offset = memory.as_ptr().align_offset(256);
+        let workspace = |bytes| Workspace { data: memory.as_ptr().wrapping_add(offset).cast_mut().cast(), bytes };
+        let (primary, partner) = (images::<u8>([2, 3, h, w], 0), images::<u8>([2, 3, h, w], 1));
+        let plan = op.draw(shape, 9, 0).unwrap();
+        let mut call = Call::new(&primary, &partner, Memory::Nhwc);
+        let before = stand_in.counts().allocated;
+        call.put(&op, PlanSource::Host(&plan), Some(workspace(bytes)), stand_in.stream(0)).unwrap();
+        stand_in.run(stand_in.stream(0));
+        assert_same(&call.results(), &on_cpu(&op, &plan, &primary, &partner), "in a workspace");
+        assert_eq!(stand_in.counts().allocated, before);
+        let error = call.put(&op, PlanSource::Host(&plan), Some(workspace(16)), stand_in.stream(0)).unwrap_err();
+        assert!(error.to_string().starts_with("workspace: must have at least "), "{error}");
+        memory.fill(0);
+    }
+}
+
+#[test]
+fn failures_of_the_driver_are_errors() {
+    let Some(stand_in) = StandIn::get() else { return };
+    stand_in.set(0, 0);
+    let op = MiaMix::new(busy(2, 2)).unwrap();
+    let plan = op.draw(BatchShape::new(2, 66, 66), 9, 0).unwrap();
+    let pixels = images::<u8>([2, 1, 66, 66], 0);
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let mut failed = Vec::new();
+    for at in 1..20 {
+        stand_in.fail(at);
+        let result = call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0));
+        stand_in.run(stand_in.stream(0));
+        match result {
+            Err(Error::Cuda { call, code: 999 }) => failed.push(call),
+            Err(other) => panic!("{other}"),
+            Ok(()) => break,
+        }
+    }
+    stand_in.fail(0);
+    failed.dedup();
+    let all = ["cuMemAllocAsync", "cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuMemsetD8Async", "cuLaunchKernel"];
+    assert_eq!(failed, all);
+    let nowhere = CudaStream(std::ptr::without_provenance_mut(64));
+    let error = call.put(&op, PlanSource::Host(&plan), None, nowhere).unwrap_err();
+    assert_eq!(error, Error::Cuda { call: "cuStreamGetCtx", code: 400 });
+    assert_eq!((error.to_string().as_str(), error.status()), ("CUDA: cuStreamGetCtx failed with 400", Status::Cuda));
+    let error = call.put(&op, PlanSource::Host(&plan), None, CudaStream(null_mut())).unwrap_err();
+    assert_eq!(error.to_string(), "CUDA is not available: no context is current on this thread");
+    let counts = stand_in.counts();
+    assert_eq!(counts.pushed, counts.popped);
+}
+
+#[test]
+fn the_stand_in_notices_mistakes() {
+    let Some(stand_in) = StandIn::get() else { return };
+    type Mistake = unsafe extern "C" fn(*const c_char, c_int, *const c_void) -> *const c_char;
+    let mistake = stand_in.function::<Mistake>("stand_in_mistake");
+    let run = |name: &CStr, order| {
+        let mut seen = [-1i32; 64];
+        let parameter = seen.as_mut_ptr();
+        // SAFETY: the kernels take one address, and write 64 numbers there at most.
+        let error = unsafe { mistake(name.as_ptr(), order, (&raw const parameter).cast()) };
+        // SAFETY: text of the stand-in's.
+        let error = (!error.is_null()).then(|| unsafe { CStr::from_ptr(error) }.to_str().unwrap().to_owned());
+        (error, seen)
+    };
+    let right: [i32; 64] = std::array::from_fn(|i| 63 - i as i32);
+    for order in ORDERS {
+        assert_ne!(run(c"without_a_barrier", order).1, right);
+        let (error, _) = run(c"barrier_of_a_part", order);
+        assert!(error.unwrap().ends_with("__syncthreads: a part of the block has ended"));
+        assert!(run(c"past_the_end", order).0.unwrap().ends_with("write past the end of shared memory"));
+    }
+}
+
+/// On a machine without a driver, whoever asks gets an error that says so. In a process of its own, as the answer is kept.
+#[test]
+fn without_a_driver_there_is_an_error() {
+    const CHILD: &str = "MIAMIX_TEST_WITHOUT_CUDA";
+    if let Some(reason) = std::env::var_os(CHILD) {
+        let error = cuda_available().unwrap_err();
+        assert_eq!(error.status(), Status::CudaUnavailable);
+        assert_eq!(error.to_string(), format!("CUDA is not available: {}", reason.to_str().unwrap()));
+        let op = MiaMix::new(Config::default()).unwrap();
+        let plan = op.draw(BatchShape::new(1, 2, 2), 0, 0).unwrap();
+        let pixels = images::<f32>([1, 1, 2, 2], 0);
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        let stream = CudaStream(null_mut());
+        assert_eq!(call.put(&op, PlanSource::Host(&plan), None, stream).unwrap_err(), error);
+        return;
+    }
+    let check = |reason: &str, change: &dyn Fn(&mut std::process::Command)| {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "without_a_driver_there_is_an_error", "--nocapture"]).env(CHILD, reason);
+        change(&mut child);
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{reason}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let Some(_stand_in) = StandIn::get() else {
+        // A real driver, or none.
+        if cuda_available().is_err() {
+            check("no driver library (libcuda.so.1)", &|_| ());
+        }
+        return;
+    };
+    check("no driver library (libcuda.so.1)", &|child| {
+        child.env_remove("LD_LIBRARY_PATH").env_remove("MIAMIX_REQUIRE_CUDA");
+    });
+    check("CUDA: cuInit failed with 100", &|child| {
+        child.env("STAND_IN_INIT", "100");
+    });
+    check("the driver knows no device", &|child| {
+        child.env("STAND_IN_DEVICES", "0");
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let op = MiaMix::new(Config::default()).unwrap();
+    let plan = op.draw(BatchShape::new(2, 6, 6), 0, 0).unwrap();
+    let pixels = images::<f32>([2, 1, 6, 6], 0);
+    let stream = CudaStream(null_mut());
+    let mut other = Call::new(&images::<f32>([2, 1, 6, 7], 0), &pixels, Memory::Nchw);
+    let error = other.put(&op, PlanSource::Host(&plan), None, stream).unwrap_err();
+    assert_eq!(error.to_string(), "images: expected shape [2, C, 6, 6], as the plan, got [2, 1, 6, 7]");
+    let mut same = Call::new(&pixels, &pixels, Memory::Nchw);
+    let view = Laid { memory: Vec::new(), shape: same.primary.shape, strides: same.primary.strides };
+    let overlapping = Laid::<f32> { memory: std::mem::take(&mut same.primary.memory), ..view };
+    let batch =
+        DeviceBatch { images: overlapping.view(), partner_images: same.partner.view(), labels: DeviceLabels::None };
+    let data = overlapping.memory.as_ptr().cast_mut().cast();
+    // SAFETY: never read or written: the call is refused.
+    let images =
+        unsafe { ImagesMut::from_raw("mixed_images", data, Dtype::F32, overlapping.shape, overlapping.strides) }
+            .unwrap();
+    let output = DeviceOutput {
+        images,
+        labels: null_mut(),
+        label_strides: [0, 0],
+        label_weight: null_mut(),
+        partner_index: null_mut(),
+        bad_label: null_mut(),
+    };
+    // SAFETY: as above.
+    let error = unsafe { op.apply_cuda(PlanSource::Host(&plan), batch, output, None, stream) }.unwrap_err();
+    assert_eq!(error.to_string(), "mixed_images: must not overlap images, got 288 bytes in common");
+    let shape = BatchShape::new(2, 6, 6);
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    // SAFETY: never used.
+    let at = |data: usize, bytes| unsafe {
+        DevicePlan::at(op.config(), shape, std::ptr::without_provenance_mut(data), bytes).map(|_| ())
+    };
+    assert_eq!(
+        at(8, bytes).unwrap_err().to_string(),
+        "buffer: must be the address of device memory, a multiple of 16, got 0x8"
+    );
+    let error = at(64, bytes - 1).unwrap_err();
+    assert_eq!(error.to_string(), format!("buffer: must have at least {bytes} bytes, got {}", bytes - 1));
+    at(64, bytes).unwrap();
+}

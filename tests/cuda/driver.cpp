@@ -1,0 +1,243 @@
+// libcuda.so.1 for tests: the functions of the driver that the library uses, and no other.
+//
+// Device memory is memory, a kernel runs on the CPU, and a stream is a queue: nothing that is put on one happens before
+// the test calls `stand_in_run`. So whatever the library must not touch before the device is done (pinned memory, a
+// workspace) is touched too early here if it is at all. A captured queue is a graph, which runs as often as it is asked.
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda_on_cpu.h"
+
+#define API extern "C" __attribute__((visibility("default")))
+
+typedef int CUresult;
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900 };
+
+namespace {
+struct Context {
+  int number;
+};
+struct Stream {
+  Context* context;
+  std::deque<std::function<void()>> queue;
+  bool capturing;
+  std::vector<std::function<void()>> graph;
+};
+struct Event {
+  bool passed;
+};
+struct Block {
+  size_t bytes;
+};
+
+std::recursive_mutex lock;
+Context context_list[2] = {{0}, {1}};
+Stream stream_list[4] = {
+    {&context_list[0], {}, false, {}}, {&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}, {&context_list[0], {}, false, {}}};
+thread_local std::vector<Context*> current;
+std::map<const void*, size_t> allocations;
+std::string failure;
+int order = 0, use_ptx = 0, fail_call = 0;
+uint64_t seed = 1;
+// Contexts pushed and popped, modules loaded, kernels launched, bytes pinned, pool allocations, copies, pool frees.
+unsigned long long counts[8];
+enum { PUSHED, POPPED, LOADED, LAUNCHED, PINNED, ALLOCATED, COPIED, FREED };
+
+Stream* stream_of(void* stream) {
+  for (Stream& known : stream_list) {
+    if (&known == stream) return &known;
+  }
+  return nullptr;
+}
+
+// Checks that a call can be made, and puts its work on the stream.
+CUresult put(void* stream, std::function<void()> work) {
+  Stream* to = stream_of(stream);
+  if (!to) return INVALID_HANDLE;
+  if (current.empty() || current.back() != to->context) return INVALID_CONTEXT;
+  if (fail_call > 0 && --fail_call == 0) return 999;
+  if (to->capturing) {
+    to->graph.push_back(std::move(work));
+  } else {
+    to->queue.push_back(std::move(work));
+  }
+  return SUCCESS;
+}
+}  // namespace
+
+#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
+
+API CUresult cuInit(unsigned) { return getenv("STAND_IN_INIT") ? atoi(getenv("STAND_IN_INIT")) : SUCCESS; }
+API CUresult cuDeviceGetCount(int* count) {
+  *count = getenv("STAND_IN_DEVICES") ? atoi(getenv("STAND_IN_DEVICES")) : 1;
+  return SUCCESS;
+}
+API CUresult cuCtxGetCurrent(void** context) {
+  *context = current.empty() ? nullptr : current.back();
+  return SUCCESS;
+}
+API CUresult cuCtxPushCurrent_v2(void* context) {
+  LOCK;
+  current.push_back((Context*)context);
+  ++counts[PUSHED];
+  return SUCCESS;
+}
+API CUresult cuCtxPopCurrent_v2(void** context) {
+  LOCK;
+  if (current.empty()) return INVALID_CONTEXT;
+  *context = current.back();
+  current.pop_back();
+  ++counts[POPPED];
+  return SUCCESS;
+}
+API CUresult cuStreamGetCtx(void* stream, void** context) {
+  if (!stream) return cuCtxGetCurrent(context);
+  Stream* known = stream_of(stream);
+  if (!known) return INVALID_HANDLE;
+  *context = known->context;
+  return SUCCESS;
+}
+API CUresult cuStreamIsCapturing(void* stream, int* status) {
+  Stream* known = stream_of(stream);
+  if (!known) return INVALID_HANDLE;
+  *status = known->capturing;
+  return SUCCESS;
+}
+API CUresult cuModuleLoadData(void** module, const char* image) {
+  LOCK;
+  if (current.empty()) return INVALID_CONTEXT;
+  for (Stream& stream : stream_list) {
+    if (stream.capturing) return CAPTURE_UNSUPPORTED;
+  }
+  if (!strstr(image, ".version 7.0\n") || !strstr(image, ".target sm_70\n")) return INVALID_IMAGE;
+  ++counts[LOADED];
+  *module = current.back();
+  return SUCCESS;
+}
+API CUresult cuModuleGetFunction(void** function, void*, const char* name) {
+  for (size_t i = 0; i < on_cpu::n_source_kernels; ++i) {
+    if (strcmp(on_cpu::source_kernels[i].name, name) == 0) {
+      *function = (void*)&on_cpu::source_kernels[i];
+      return SUCCESS;
+    }
+  }
+  return NOT_FOUND;
+}
+API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                            unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** parameters,
+                            void**) {
+  LOCK;
+  const on_cpu::Kernel* kernel = (const on_cpu::Kernel*)function;
+  if (grid_x == 0 || grid_x > 0x7fffffffu || grid_y != 1 || grid_z != 1 || block_x == 0 || block_x > 1024 ||
+      block_y != 1 || block_z != 1 || shared_bytes > 48 << 10) {
+    return INVALID_VALUE;
+  }
+  // Parameters are the driver's own from here on.
+  const std::string parameter((const char*)parameters[0], kernel->bytes);
+  return put(stream, [=] {
+    const on_cpu::Kernel* chosen = use_ptx ? nullptr : kernel;
+    for (size_t i = 0; use_ptx && i < on_cpu::n_ptx_kernels; ++i) {
+      const on_cpu::Kernel& translated = on_cpu::ptx_kernels[i];
+      if (strcmp(translated.name, kernel->name) == 0 && translated.bytes == kernel->bytes) chosen = &translated;
+    }
+    if (!chosen) {
+      failure = std::string(kernel->name) + ": not in the PTX, or with another parameter";
+      return;
+    }
+    ++counts[LAUNCHED];
+    // As aligned as a parameter of 8-byte numbers is.
+    std::vector<uint64_t> aligned((kernel->bytes + 7) / 8);
+    memcpy(aligned.data(), parameter.data(), kernel->bytes);
+    const char* error = on_cpu::launch(*chosen, grid_x, block_x, shared_bytes, aligned.data(), order, seed++);
+    if (error && failure.empty()) failure = error;
+  });
+}
+API CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
+  return put(stream, [=] {
+    ++counts[COPIED];
+    memcpy((void*)to, from, bytes);
+  });
+}
+API CUresult cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream) {
+  return put(stream, [=] { memset((void*)to, value, bytes); });
+}
+API CUresult cuMemAllocAsync(uint64_t* address, size_t bytes, void* stream) {
+  LOCK;
+  if (bytes > (size_t)1 << 36) return OUT_OF_MEMORY;
+  void* memory = aligned_alloc(512, (bytes + 511) / 512 * 512);
+  memset(memory, 0xCB, bytes);
+  allocations[memory] = bytes;
+  ++counts[ALLOCATED];
+  *address = (uint64_t)memory;
+  return put(stream, [] {});
+}
+API CUresult cuMemFreeAsync(uint64_t address, void* stream) {
+  return put(stream, [=] {
+    ++counts[FREED];
+    memset((void*)address, 0xEE, allocations[(void*)address]);  // it stays, so that a graph can be run again
+  });
+}
+API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+  LOCK;
+  counts[PINNED] += bytes;
+  *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  return SUCCESS;
+}
+API CUresult cuMemFreeHost(void* memory) {
+  free(memory);
+  return SUCCESS;
+}
+API CUresult cuEventCreate(void** event, unsigned) {
+  *event = new Event{true};
+  return SUCCESS;
+}
+API CUresult cuEventRecord(void* event, void* stream) {
+  ((Event*)event)->passed = false;
+  return put(stream, [=] { ((Event*)event)->passed = true; });
+}
+API CUresult cuEventQuery(void* event) { return ((Event*)event)->passed ? SUCCESS : NOT_READY; }
+
+// What the tests call.
+
+API void* stand_in_stream(int i) { return &stream_list[i]; }
+API void stand_in_set(int new_order, int new_use_ptx) { LOCK; order = new_order, use_ptx = new_use_ptx; }
+API void stand_in_fail(int call) { LOCK; fail_call = call; }
+API const unsigned long long* stand_in_counts() { return counts; }
+// Does what is on a stream; null, or what went wrong.
+API const char* stand_in_run(void* stream) {
+  LOCK;
+  static std::string told;
+  failure.clear();
+  Stream* from = stream_of(stream);
+  while (!from->queue.empty()) {
+    from->queue.front()();
+    from->queue.pop_front();
+  }
+  told = failure;
+  return told.empty() ? nullptr : told.c_str();
+}
+API void stand_in_begin_capture(void* stream) { LOCK; stream_of(stream)->graph.clear(), stream_of(stream)->capturing = true; }
+API void stand_in_end_capture(void* stream) { LOCK; stream_of(stream)->capturing = false; }
+// Puts what was captured on a stream onto it.
+API void stand_in_replay(void* stream) {
+  LOCK;
+  for (auto& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
+}
+// Runs one of the deliberate mistakes.
+API const char* stand_in_mistake(const char* name, int order, const void* parameter) {
+  LOCK;
+  for (size_t i = 0; i < on_cpu::n_source_kernels; ++i) {
+    const on_cpu::Kernel& kernel = on_cpu::source_kernels[i];
+    if (strcmp(kernel.name, name) == 0) return on_cpu::launch(kernel, 1, 64, 256, parameter, order, 7);
+  }
+  return "no such kernel";
+}
