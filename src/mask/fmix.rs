@@ -474,35 +474,37 @@ impl Kernel for Resample<'_> {
 impl Resample<'_> {
     #[inline(always)]
     fn rows<L: Level, const NEAR: bool>(self) {
-        const RUN: usize = 64;
+        const RUN: usize = 32;
         let Resample { field, warp, height, width, out } = self;
         let stride = width + 1;
         assert!(field.len() >= (height + 1) * stride && out.len() == height * width);
         for (y, row) in out.chunks_exact_mut(width).enumerate() {
             let warp = warp.row::<L>(y);
             for (run, out) in row.chunks_mut(RUN).enumerate() {
-                // Addresses, then reads, then weights: the first and the last are done many at a time.
+                // Addresses, then reads, then weights: the first and the last are done many at a time, and always as
+                // many: behind the row's end, its last pixel again.
                 let (mut at, mut right, mut down) = ([0u32; RUN], [0.0f32; RUN], [0.0f32; RUN]);
-                let n = out.len().min(RUN);
-                for i in 0..n {
-                    let (ux, uy) = warp.at::<L>(run * RUN + i);
+                for i in 0..RUN {
+                    let (ux, uy) = warp.at::<L>((run * RUN + i).min(width - 1));
                     let (x, fraction_x) = neighbour::<NEAR>(ux, width);
                     let (y, fraction_y) = neighbour::<NEAR>(uy, height);
                     at[i] = y * stride as u32 + x;
                     (right[i], down[i]) = (fraction_x, fraction_y);
                 }
                 let (mut above, mut below) = ([[0.0f32; 2]; RUN], [[0.0f32; 2]; RUN]);
-                for i in 0..n {
+                for i in 0..RUN {
                     // SAFETY: `neighbour` gives x < W and y < H, and the field has a row and a column more.
                     let pair = |at: usize| unsafe { field.as_ptr().add(at).cast::<[f32; 2]>().read_unaligned() };
                     let at = at[i] as usize;
                     (above[i], below[i]) = (pair(at), pair(at + stride));
                 }
-                for i in 0..n {
+                let mut values = [0.0f32; RUN];
+                for i in 0..RUN {
                     let top = L::fma(right[i], above[i][1] - above[i][0], above[i][0]);
                     let bottom = L::fma(right[i], below[i][1] - below[i][0], below[i][0]);
-                    out[i] = L::fma(down[i], bottom - top, top) + 0.0;
+                    values[i] = L::fma(down[i], bottom - top, top) + 0.0;
                 }
+                out.copy_from_slice(&values[..out.len()]);
             }
         }
     }
