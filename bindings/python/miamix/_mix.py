@@ -145,7 +145,7 @@ class MiAMix:
         if self.enabled:
             result = self._mix(None, bits, first, adopted, labels, partner, out)
         else:
-            result = self._pass_through(images, labels, out)
+            result = self._pass_through(images, adopted, labels, out)
         if seed is None and first_sample is None:
             self.next_sample = (self.next_sample + arrays.n_samples(adopted)) & _BITS
         return result
@@ -267,16 +267,16 @@ class MiAMix:
             rows = arrays.empty(labels, (n, int(labels.shape[1]) if soft else k), "float32")
         return described, k, rows
 
-    def _pass_through(self, images: Any, labels: Any, out: Any) -> tuple[Any, Any]:
+    def _pass_through(self, images: Any, adopted: Any, labels: Any, out: Any) -> tuple[Any, Any]:
         """Images as they are, and labels of which nothing is mixed."""
         # The same rules and errors as in mixing, by an operator that mixes nothing and smooths no label.
         still = MiAMix(self.num_classes, p_apply=0.0, targets=self.targets, layout=self.layout)
         if out is not None:
-            return still._mix(None, 0, 0, arrays.adopt(images, "images"), labels, None, out)
+            return still._mix(None, 0, 0, adopted, labels, None, out)
         if labels is None:
             return images, None
         # Labels alone: beside images of one pixel.
-        pixels = np.zeros((arrays.n_samples(images), 1, 1, 1), np.uint8)
+        pixels = np.zeros((arrays.n_samples(adopted), 1, 1, 1), np.uint8)
         return images, still._mix(None, 0, 0, pixels, labels, None, None)[1]
 
 

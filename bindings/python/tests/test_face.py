@@ -213,6 +213,10 @@ def test_switched_off_images_pass_and_labels_are_one_hot():
     rows = np.random.default_rng(0).random((5, 10), np.float32)
     assert same(mix(images, rows)[1], rows)
     assert mix(images) == (images, None)
+    speaker = Speaker(images, False)
+    del speaker.shape
+    mixed, again = mix(speaker, IDS)
+    assert mixed is speaker and same(again, targets)
     with pytest.raises(miamix.MiamixValueError, match=r"labels\[3\]: must be below num_classes = 10, got 10"):
         mix(images, IDS + 1)
     pairs = miamix.MiAMix(targets="pairs", enabled=False)

@@ -280,6 +280,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "outside a shifted image stands what was there before",
     },
     Mutant {
+        file: "src/cpu/backward.rs",
+        find: "Role::Partner => sample.partner_view,",
+        replace: "Role::Partner => sample.primary_view,",
+        fault: "a partner's gradient goes where the primary was read",
+    },
+    Mutant {
+        file: "src/cpu/backward.rs",
+        find: "if share != 0.0 {",
+        replace: "{",
+        fault: "a share of 0 passes on an infinity",
+    },
+    Mutant {
         file: "src/op.rs",
         find: "inputs.iter().chain(&outputs[..i])",
         replace: "inputs.iter().chain(&outputs[..0])",
