@@ -222,11 +222,76 @@ mod x86 {
 #[cfg(target_arch = "x86_64")]
 use x86::{Avx2, Avx512};
 
-/// A fused multiply-add in hardware, whatever the vectors are.
-#[cfg(any(test, target_arch = "aarch64"))]
+/// The register type of 64-bit ARM, where NEON is part of the baseline.
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{Lanes, Level};
+    use std::arch::aarch64::*;
+
+    pub(crate) struct Neon;
+
+    impl Level for Neon {
+        type Lanes = Lanes4;
+        #[inline(always)]
+        fn fma(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Lanes4(float32x4_t);
+
+    impl Lanes for Lanes4 {
+        const N: usize = 4;
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: every processor of this architecture has the instructions.
+            Lanes4(unsafe { vdupq_n_f32(value) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as above, and the caller's promise.
+            Lanes4(unsafe { vld1q_f32(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as above.
+            unsafe { vst1q_f32(to, self.0) }
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: every processor of this architecture has the instructions.
+            Lanes4(unsafe { vaddq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Lanes4(unsafe { vsubq_f32(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn fma(self, b: Self, c: Self) -> Self {
+            // SAFETY: as above.
+            Lanes4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
+        }
+        #[inline(always)]
+        fn reversed(self) -> Self {
+            // SAFETY: as above.
+            Lanes4(unsafe {
+                let swapped = vrev64q_f32(self.0);
+                vextq_f32::<2>(swapped, swapped)
+            })
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+use arm::Neon;
+
+/// A fused multiply-add in hardware, whatever the vectors are: what others are compared with.
+#[cfg(test)]
 pub(crate) struct Fused;
 
-#[cfg(any(test, target_arch = "aarch64"))]
+#[cfg(test)]
 impl Level for Fused {
     type Lanes = Array<Fused, 8>;
     #[inline(always)]
@@ -347,7 +412,7 @@ pub(crate) fn dispatch_at<K: Kernel>(level: u8, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         AVX2 => unsafe { run_avx2(kernel) },
         #[cfg(target_arch = "aarch64")]
-        NEON => kernel.run::<Fused>(),
+        NEON => kernel.run::<Neon>(),
         _ => kernel.run::<Portable>(),
     }
 }
@@ -383,6 +448,44 @@ mod tests {
             // c close to a half of the product's last place, where two roundings go wrong.
             let c = libm::ldexpf(if sign { 1.0 } else { -1.0 }, scale) * (1.0 + f32::EPSILON);
             prop_assert_eq!(Portable::fma(a, b, c).to_bits(), a.mul_add(b, c).to_bits());
+        }
+    }
+
+    /// What a register does to `N` values, value by value.
+    struct EachLane;
+
+    impl Kernel for EachLane {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Level>(self) {
+            let n = L::Lanes::N;
+            // One value more than is read or written, so that nothing is aligned.
+            let input = |salt: usize| -> Vec<f32> { (0..=n).map(|i| ((i * 7 + salt) as f32).sin()).collect() };
+            let [a, b, c] = [1, 2, 3].map(input);
+            // SAFETY: N values follow the first.
+            let [va, vb, vc] = [&a, &b, &c].map(|values| unsafe { L::Lanes::load(values.as_ptr().add(1)) });
+            let check = |got: L::Lanes, expected: &dyn Fn(usize) -> f32| {
+                let mut out = vec![f32::NAN; n + 2];
+                // SAFETY: as above, and one value more is left as it is.
+                unsafe { got.store(out.as_mut_ptr().add(1)) };
+                assert!(out[0].is_nan() && out[n + 1].is_nan());
+                for (i, got) in out.iter().enumerate().skip(1).take(n) {
+                    assert_eq!(got.to_bits(), expected(i).to_bits(), "value {i} of {n}");
+                }
+            };
+            check(va, &|i| a[i]);
+            check(L::Lanes::splat(0.1), &|_| 0.1);
+            check(va.add(vb), &|i| a[i] + b[i]);
+            check(va.sub(vb), &|i| a[i] - b[i]);
+            check(va.fma(vb, vc), &|i| a[i].mul_add(b[i], c[i]));
+            check(va.reversed(), &|i| a[n + 1 - i]);
+        }
+    }
+
+    #[test]
+    fn registers_do_what_their_values_would() {
+        for (_, level) in available() {
+            dispatch_at(level, EachLane);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Cases that one wrong comparison would turn over.
 
-use miamix::{Batch, Config, Executor, Inline, Labels, MiaMix, Output, Plan};
-use ndarray::{Array3, Array4};
+use miamix::{Config, MiaMix, Plan};
+use ndarray::Array3;
 use serde_json::{Value, json};
 
 /// A plan for one sample of `width` pixels in a row.
@@ -44,6 +44,8 @@ fn label_maps_keep_the_primary_at_exactly_one_half() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn pixels_do_not_follow_the_floating_point_mode_of_a_thread() {
+    use miamix::{Batch, Executor, Inline, Labels, Output};
+    use ndarray::Array4;
     use std::arch::asm;
 
     /// The calling thread in another floating-point mode: flush results, take denormals for zero.

@@ -248,7 +248,9 @@ fn any_batch_is_mixed_to_the_same_bits() {
     let mut runner = TestRunner::new(ProptestConfig {
         max_shrink_iters: 200,
         failure_persistence: None,
-        ..ProptestConfig::with_cases(80)
+        // PROPTEST_CASES asks for fewer, where an emulator runs them.
+        cases: ProptestConfig::default().cases.min(80),
+        ..ProptestConfig::default()
     });
     let strategy = (any_config(), any_shape(), any_inputs(), any::<u64>(), 0..3usize);
     runner

@@ -3,16 +3,19 @@
 mod floor;
 mod machine;
 mod report;
+mod serve;
+mod stage;
+mod workload;
 
 use crate::work;
 use anyhow::Result;
 use clap::ValueEnum;
-use floor::{Aligned, Blend, Floor, Stores};
 use machine::Machine;
-use miamix::{Batch, BatchShape, Config, Dtype, Labels, MiaMix, Output, Threads};
-use ndarray::{Array1, Array2, ArrayView4, ArrayViewMut3, ArrayViewMut4};
+use miamix::Config;
 use report::{Measured, Timing};
+use stage::{Contender, stage};
 use std::time::{Duration, Instant};
+use workload::Workload;
 
 /// Measure the operator on this machine.
 ///
@@ -38,6 +41,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Take turns as another program asks for them, in JSON on standard input
+    #[arg(long, hide = true, conflicts_with_all = ["workload", "threads", "seconds", "json"])]
+    serve: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -46,88 +52,10 @@ Examples:
   miamix bench --workload A C --threads 1 2 4 --seconds 10
   miamix bench --json > bench.json";
 
-/// The batches that are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Workload {
-    /// 128x3x32x32 float32
-    #[value(name = "A")]
-    A,
-    /// 128x3x64x64 float32
-    #[value(name = "B")]
-    B,
-    /// 64x3x224x224 float32
-    #[value(name = "C")]
-    C,
-    /// 64x224x224x3 uint8
-    #[value(name = "D")]
-    D,
-}
-
-impl Workload {
-    fn batch(self) -> BatchKind {
-        let f32_nchw = |n_samples, side, n_classes| BatchKind {
-            n_samples,
-            side,
-            n_classes,
-            dtype: Dtype::F32,
-            channels_last: false,
-        };
-        match self {
-            Workload::A => f32_nchw(128, 32, 10),
-            Workload::B => f32_nchw(128, 64, 200),
-            Workload::C => f32_nchw(64, 224, 1000),
-            Workload::D => BatchKind { dtype: Dtype::U8, channels_last: true, ..f32_nchw(64, 224, 1000) },
-        }
-    }
-}
-
-/// Size, element type and layout of a batch of square RGB images.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchKind {
-    n_samples: usize,
-    side: usize,
-    n_classes: usize,
-    dtype: Dtype,
-    channels_last: bool,
-}
-
-const CHANNELS: usize = 3;
 /// Rounds that are not counted: they fill caches and the operator's own memory.
 const WARM_UP: usize = 3;
 /// A median of fewer rounds says little, however short the time.
 const MIN_ROUNDS: usize = 5;
-
-impl BatchKind {
-    /// Elements of one image.
-    fn sample_len(&self) -> usize {
-        CHANNELS * self.side * self.side
-    }
-
-    fn layout(&self) -> &'static str {
-        if self.channels_last { "NHWC" } else { "NCHW" }
-    }
-
-    /// As it lies in memory.
-    fn shape(&self) -> [usize; 4] {
-        let BatchKind { n_samples, side, .. } = *self;
-        if self.channels_last { [n_samples, side, side, CHANNELS] } else { [n_samples, CHANNELS, side, side] }
-    }
-
-    /// Two reads and one write.
-    fn bytes(&self) -> usize {
-        3 * self.n_samples * self.sample_len() * self.dtype.size()
-    }
-
-    fn view<'a, T>(&self, pixels: &'a [T]) -> ArrayView4<'a, T> {
-        let view = ArrayView4::from_shape(self.shape(), pixels).expect("as many pixels as the shape says");
-        if self.channels_last { view.permuted_axes([0, 3, 1, 2]) } else { view }
-    }
-
-    fn view_mut<'a, T>(&self, pixels: &'a mut [T]) -> ArrayViewMut4<'a, T> {
-        let view = ArrayViewMut4::from_shape(self.shape(), pixels).expect("as many pixels as the shape says");
-        if self.channels_last { view.permuted_axes([0, 3, 1, 2]) } else { view }
-    }
-}
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -138,6 +66,12 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this program was built without optimisation; its numbers mean nothing");
+    }
+    if args.serve {
+        return serve::serve();
+    }
     let machine = Machine::this();
     let workloads = if args.workload.is_empty() { Workload::value_variants().to_vec() } else { args.workload };
     let threads: Vec<usize> = if args.threads.is_empty() {
@@ -145,19 +79,11 @@ pub fn run(args: Args) -> Result<()> {
     } else {
         args.threads.into_iter().map(usize::from).collect()
     };
-    if cfg!(debug_assertions) {
-        eprintln!("warning: this program was built without optimisation; its numbers mean nothing");
-    }
     let progress = work::bar("measuring", (workloads.len() * threads.len()) as u64);
     let mut results = Vec::new();
     for &workload in &workloads {
         for &n_threads in &threads {
-            let time = Duration::from_secs_f64(args.seconds);
-            let kind = workload.batch();
-            results.push(match kind.dtype {
-                Dtype::U8 => measure::<u8>(workload, kind, n_threads, time)?,
-                _ => measure::<f32>(workload, kind, n_threads, time)?,
-            });
+            results.push(measure(workload, n_threads, Duration::from_secs_f64(args.seconds))?);
             progress.inc(1);
         }
     }
@@ -171,94 +97,26 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Measures one workload; operator and floors take turns, so that a noisy moment meets all of them.
-fn measure<T: Blend>(workload: Workload, kind: BatchKind, n_threads: usize, time: Duration) -> Result<Measured> {
-    let BatchKind { n_samples, side, n_classes, .. } = kind;
-    let op = MiaMix::new(Config::default())?.with_threads(n_threads)?;
-    let threads = Threads::new(n_threads)?;
-    let shape = BatchShape::new(n_samples, side, side);
-    let n_elements = n_samples * kind.sample_len();
-    let mut primary = Aligned::<T>::new(n_elements);
-    let mut partner = Aligned::<T>::new(n_elements);
-    // Any pixels do, but not zeros, which the system maps to one page.
-    for (i, (a, b)) in primary.iter_mut().zip(partner.iter_mut()).enumerate() {
-        (*a, *b) = (T::pixel(i), T::pixel(i / 7 + 100));
-    }
-    let mut out = Aligned::<T>::new(n_elements);
-    let ids = Array1::from_iter((0..n_samples).map(|i| (i % n_classes) as i64));
-    let mut labels = Array2::zeros((n_samples, n_classes));
-    let mut label_weight = vec![0.0; n_samples];
-    let mut partner_index = vec![0; n_samples];
-
-    let mut plan = op.draw(shape, 0, 0)?;
-    let mut masks = Aligned::<f32>::new(n_samples * side * side);
-    let view = ArrayViewMut3::from_shape((n_samples, side, side), &mut masks)?;
-    op.masks(&plan, Some(view), None)?;
-    let floor_partner: Vec<usize> = plan.samples().map(|sample| sample.partner_index).collect();
-
-    let mut operator = Vec::new();
-    let mut plain = Vec::new();
-    let mut streaming = Vec::new();
-    let mut copy = Vec::new();
+fn measure(workload: Workload, n_threads: usize, time: Duration) -> Result<Measured> {
+    // Streaming stores leave the output out of the caches, so what follows them is not the plain blend.
+    const TURNS: [Contender; 4] =
+        [Contender::FloorStreaming, Contender::Memcpy, Contender::FloorPlain, Contender::Operator];
+    let kind = workload.batch();
+    let mut stage = stage(kind, Config::default(), n_threads)?;
+    let mut times = [const { Vec::new() }; TURNS.len()];
     let start = Instant::now();
     for round in 0.. {
-        if operator.len() >= MIN_ROUNDS && start.elapsed() >= time {
+        if times[0].len() >= MIN_ROUNDS && start.elapsed() >= time {
             break;
         }
         work::check_interrupt()?;
-        let warm = round >= WARM_UP;
-        let count = |times: &mut Vec<Duration>, began: Instant| {
-            let took = began.elapsed();
-            if warm {
+        for (times, contender) in times.iter_mut().zip(TURNS) {
+            let took = stage.time(contender)?;
+            if round >= WARM_UP {
                 times.push(took);
             }
-        };
-        let mut floor = Floor {
-            threads: &threads,
-            primary: &primary,
-            partner: &partner,
-            partner_index: &floor_partner,
-            masks: &masks,
-            out: &mut out,
-            channels_last: kind.channels_last,
-        };
-        // Streaming stores leave the output out of the caches, so what follows them is not the plain blend.
-        let began = Instant::now();
-        floor.blend(Stores::Streaming)?;
-        count(&mut streaming, began);
-
-        let began = Instant::now();
-        floor.copy()?;
-        count(&mut copy, began);
-
-        let began = Instant::now();
-        floor.blend(Stores::Plain)?;
-        count(&mut plain, began);
-
-        let began = Instant::now();
-        op.draw_into(shape, round as u64, 0, &mut plan)?;
-        op.apply(
-            &plan,
-            Batch {
-                images: kind.view(&primary).into(),
-                partner_images: kind.view(&partner).into(),
-                labels: Labels::ids(ids.view(), n_classes),
-            },
-            Output {
-                images: kind.view_mut(&mut out).into(),
-                labels: Some(labels.view_mut()),
-                label_weight: Some(&mut label_weight),
-                partner_index: Some(&mut partner_index),
-            },
-        )?;
-        count(&mut operator, began);
+        }
     }
-    Ok(Measured {
-        workload,
-        kind,
-        n_threads,
-        operator: Timing::of(operator),
-        plain: Timing::of(plain),
-        streaming: Timing::of(streaming),
-        copy: Timing::of(copy),
-    })
+    let [streaming, copy, plain, operator] = times.map(Timing::of);
+    Ok(Measured { workload, kind, n_threads, operator, plain, streaming, copy })
 }

@@ -45,7 +45,11 @@ class Crops(torch.utils.data.Dataset):
             for path in paths:
                 picture = Image.open(path).convert("RGB")
                 left, right = (int(picture.width * end) for end in BANDS[band])
-                self.pictures.append((picture.crop((left, 0, right, picture.height)), label))
+                picture = picture.crop((left, 0, right, picture.height))
+                # Crops are small: no more pixels than they need.
+                scale = min(1, 4 * size / min(picture.size))
+                shape = [max(1, round(side * scale)) for side in picture.size]
+                self.pictures.append((picture.resize(shape, Image.Resampling.BILINEAR), label))
         self.views, self.size, self.n_samples, self.seed = 2 if band == "train" else 1, size, n_samples, seed
         self.epoch = 0
 

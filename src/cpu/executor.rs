@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
 use crate::error::{Error, Result};
 
@@ -65,14 +65,24 @@ impl Threads {
     }
 }
 
-// SAFETY: rayon calls it for each index of a range once, and `install` waits for all.
+// SAFETY: each index is taken from the counter once, and `install` waits for all.
 unsafe impl Executor for Threads {
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<()> {
         let n_threads = self.count();
         if n_threads == 1 || n_tasks <= 1 {
             return Inline.run(n_tasks, task);
         }
-        pool(n_threads)?.install(|| (0..n_tasks).into_par_iter().with_max_len(1).for_each(task));
+        // Each thread takes the next task when it is done with one: in order, so that long ones can be put first.
+        let next = AtomicUsize::new(0);
+        let work = |_| {
+            loop {
+                match next.fetch_add(1, Relaxed) {
+                    i if i < n_tasks => task(i),
+                    _ => break,
+                }
+            }
+        };
+        pool(n_threads)?.install(|| (0..n_threads.min(n_tasks)).into_par_iter().with_max_len(1).for_each(work));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::float_mode::DefaultFloatMode;
 use crate::mask::{MaskScratch, SampleMask, mean_weight};
 use crate::memory::resize;
-use crate::plan::Plan;
+use crate::plan::{Plan, Shape};
 use crate::simd::fence;
 use crate::tensor::{Dtype, Raw};
 use blend::{Choose, Mask, Mix, Stores};
@@ -247,7 +247,13 @@ fn for_each_sample(
 ) -> Result<()> {
     let executor = if elements < INLINE_ELEMENTS { &Inline } else { executor };
     let failure = OnceLock::new();
-    executor.run(plan.heads.len(), &|i| {
+    let n = plan.heads.len();
+    // Twice through the batch: first the samples that take longest, so that no thread is left with one at the end.
+    executor.run(2 * n, &|turn| {
+        let i = turn % n;
+        if is_long(plan, i) != (turn < n) {
+            return;
+        }
         let _mode = DefaultFloatMode::enter();
         if let Err(error) = SCRATCH.with_borrow_mut(|scratch| task(i, scratch)) {
             // Which of several errors is told does not matter: they are all of one kind.
@@ -255,6 +261,11 @@ fn for_each_sample(
         }
     })?;
     failure.into_inner().map_or(Ok(()), Err)
+}
+
+/// Whether a sample takes much longer than most: fmix costs several times what any other mask does.
+fn is_long(plan: &Plan, i: usize) -> bool {
+    plan.sample(i).layers.iter().any(|layer| matches!(layer.shape, Shape::FMix { .. }))
 }
 
 /// Rows of a tile.

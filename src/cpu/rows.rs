@@ -124,16 +124,37 @@ impl<'a, T: Copy + Default> RowReader<'a, T> {
         self.staging.fill(T::default());
         let [_, _, height, width] = self.place.raw.shape;
         let source_y = y as isize + dy as isize;
-        if (0..height as isize).contains(&source_y) {
-            let first = (-(dx as isize)).clamp(0, width as isize) as usize;
-            let end = (width as isize - dx as isize).clamp(0, width as isize) as usize;
-            for x in first..end {
-                let shifted = (x as isize + dx as isize) as usize;
-                let source_x = if flip { width - 1 - shifted } else { shifted };
-                let (from, stride, count) = self.place.pixel::<T>(plane, source_y as usize, source_x);
-                for c in 0..count {
-                    // SAFETY: an element of the tensor: its coordinates were checked just above.
-                    self.staging[x * count + c] = unsafe { from.wrapping_offset(c as isize * stride).read() };
+        let first = (-(dx as isize)).clamp(0, width as isize) as usize;
+        let end = (width as isize - dx as isize).clamp(0, width as isize) as usize;
+        if (0..height as isize).contains(&source_y) && first < end {
+            let count = self.place.layout.split(1).1;
+            let out = &mut self.staging[first * count..end * count];
+            if self.place.direct {
+                // SAFETY: row `source_y` of the tensor, contiguous.
+                let row = unsafe {
+                    std::slice::from_raw_parts(self.place.row::<T>(plane, source_y as usize), self.place.row_len)
+                };
+                let shown = (first as isize + dx as isize) as usize * count;
+                let shown =
+                    if flip { row.len() - shown - out.len()..row.len() - shown } else { shown..shown + out.len() };
+                let row = &row[shown];
+                if !flip {
+                    out.copy_from_slice(row);
+                } else if count == 1 {
+                    out.iter_mut().zip(row.iter().rev()).for_each(|(out, &value)| *out = value);
+                } else {
+                    let pixels = row.rchunks_exact(count);
+                    out.chunks_exact_mut(count).zip(pixels).for_each(|(out, pixel)| out.copy_from_slice(pixel));
+                }
+            } else {
+                for (x, out) in (first..).zip(out.chunks_exact_mut(count)) {
+                    let shifted = (x as isize + dx as isize) as usize;
+                    let source_x = if flip { width - 1 - shifted } else { shifted };
+                    let (from, stride, _) = self.place.pixel::<T>(plane, source_y as usize, source_x);
+                    for (c, out) in out.iter_mut().enumerate() {
+                        // SAFETY: an element of the tensor: its coordinates were checked just above.
+                        *out = unsafe { from.wrapping_offset(c as isize * stride).read() };
+                    }
                 }
             }
         }

@@ -138,9 +138,9 @@ impl Tables {
         reserve(&mut turns_x, waves_x * 2 * reach_x)?;
         let circle = self::circle(width)?;
         for k in 0..waves_x {
-            for part in [0, 1] {
-                turns_x.extend((0..reach_x).map(|x| circle[k * x % width][part]));
-            }
+            let turns = || (0..reach_x).map(|x| circle[k * x % width]);
+            turns_x.extend(turns().map(|[cos, _]| cos));
+            turns_x.extend(turns().map(|[_, sin]| sin));
         }
         Ok(Tables {
             height,

@@ -6,6 +6,7 @@ mod cuda;
 mod demo;
 mod instructions;
 mod mutants;
+mod neon;
 mod partial;
 mod photos;
 mod python;

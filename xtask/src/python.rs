@@ -139,7 +139,7 @@ impl Venv {
         if fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) && venv.python.exists() {
             return Ok(venv);
         }
-        let partial = bare(workspace, name, python)?;
+        let partial = bare(workspace, name, python, &[])?;
         command::run_quietly(
             &format!("Installing {}", packages(requirements)?),
             pip(&partial.path().join(BIN)).arg("install").args(options).arg("--requirement").arg(requirements),
@@ -151,12 +151,12 @@ impl Venv {
         Ok(venv)
     }
 
-    /// Makes `target/venv/<name>` anew, with a wheel and what it requires.
-    pub fn with_wheel(workspace: &Workspace, name: &str, wheel: &Path, python: &Python) -> Result<Venv> {
-        let partial = bare(workspace, name, python)?;
+    /// Makes `target/venv/<name>` anew, with a wheel and what it requires, by the pip of this environment.
+    pub fn fresh_with_wheel(&self, workspace: &Workspace, name: &str, wheel: &Path, python: &Python) -> Result<Venv> {
+        let partial = bare(workspace, name, python, &["--without-pip"])?;
         command::run_quietly(
             &format!("Installing {}", wheel.file_name().unwrap_or_default().to_string_lossy()),
-            pip(&partial.path().join(BIN)).arg("install").arg(wheel),
+            self.pip().arg("--python").arg(partial.path().join(BIN)).arg("install").arg(wheel),
             &workspace.log(&format!("pip-{name}")),
         )
         .context(PIP_HELP)?;
@@ -191,11 +191,11 @@ impl Venv {
 }
 
 /// An environment without packages, not yet in its place.
-fn bare(workspace: &Workspace, name: &str, python: &Python) -> Result<Partial> {
+fn bare(workspace: &Workspace, name: &str, python: &Python, options: &[&str]) -> Result<Partial> {
     let partial = Partial::of(&workspace.target.join("venv").join(name))?;
     command::run_quietly(
         &format!("Making the Python environment {name} with {python}"),
-        clean(Command::new(&python.program).args(["-m", "venv", "--clear"])).arg(partial.path()),
+        clean(Command::new(&python.program).args(["-m", "venv", "--clear"])).args(options).arg(partial.path()),
         &workspace.log(&format!("venv-{name}")),
     )?;
     Ok(partial)

@@ -3,6 +3,7 @@
 use crate::command::{self, heading, seconds};
 use crate::instructions;
 use crate::mutants;
+use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages.
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages;
+    /// neon: the core alone, for 64-bit ARM, in an emulator (a download of 220 MB).
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
@@ -33,6 +35,7 @@ pub struct Options {
 enum Scope {
     Core,
     All,
+    Neon,
 }
 
 /// The hosts of the operator, oldest first: the end of the requirements file's name, and the minor versions of
@@ -67,6 +70,9 @@ fn step<'a>(name: impl Into<String>, run: impl Fn() -> Result<()> + 'a) -> Step<
 
 fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     let cargo = |arguments: &'static [&'static str]| move || command::run(workspace.cargo().args(arguments));
+    if scope == Scope::Neon {
+        return vec![step("Core on 64-bit ARM, emulated", || neon::test(workspace))];
+    }
     let mut steps = vec![
         step("Rust: format", cargo(&["fmt", "--all", "--check"])),
         step("Rust: lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])),
@@ -79,7 +85,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
             "Rust: examples in the documentation",
             cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--doc"]),
         ),
-        step("Reference: tests and golden vectors", || reference(workspace)),
+        step("Reference and benches: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
         step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
         step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
@@ -189,7 +195,9 @@ fn reference(workspace: &Workspace) -> Result<()> {
     let requirements = workspace.existing("xtask/reference-requirements.txt")?;
     let folder = workspace.existing("tests/reference")?;
     let venv = Venv::of(workspace, "reference", &requirements, &Python::find()?)?;
-    command::run(venv.python().current_dir(&folder).args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]))?;
+    for folder in [&folder, &workspace.existing("benches")?] {
+        command::run(venv.python().current_dir(folder).args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]))?;
+    }
     command::run(venv.python().current_dir(&folder).args(["make_vectors.py", "--check"]))
 }
 
@@ -286,7 +294,11 @@ fn python_examples(workspace: &Workspace) -> Result<()> {
     };
     let figures = out.path().to_str().context("a path that is text")?;
     run("examples/python/figures.py", &["--out", figures])?;
-    run("examples/python/train.py", &["--epochs", "2", "--plain-epochs", "1", "--samples", "64"])?;
+    let little = ["--epochs", "2", "--plain-epochs", "1", "--samples", "64"];
+    run("examples/python/train.py", &little)?;
+    run("examples/python/lightning_callback.py", &little)?;
+    let little = ["--epochs", "2", "--mixup-off-epoch", "1", "--samples", "65"];
+    run("examples/python/timm_style.py", &little)?;
     out.replace()
 }
 

@@ -41,8 +41,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 /// Packs a library into a wheel in the folder `out`, which then holds nothing else.
 pub fn build(workspace: &Workspace, library: &Path, out: &Path) -> Result<PathBuf> {
     let package = workspace.existing("bindings/python")?;
-    let requirements = workspace.existing("xtask/wheel-requirements.txt")?;
-    let venv = Venv::of(workspace, "wheel", &requirements, &Python::find()?)?;
+    let venv = builder(workspace)?;
     let folder = Partial::of(out)?;
     command::run_quietly(
         "Packing the wheel",
@@ -61,6 +60,11 @@ pub fn build(workspace: &Workspace, library: &Path, out: &Path) -> Result<PathBu
     }
 }
 
+/// The environment that packs the wheel.
+fn builder(workspace: &Workspace) -> Result<Venv> {
+    Venv::of(workspace, "wheel", &workspace.existing("xtask/wheel-requirements.txt")?, &Python::find()?)
+}
+
 /// The wheel of the release build.
 pub fn of_release(workspace: &Workspace) -> Result<PathBuf> {
     let library = workspace.library();
@@ -72,7 +76,7 @@ pub fn of_release(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Installs the wheel into a fresh environment of each Python that is here, and tries it there.
 pub fn on_every_python(workspace: &Workspace) -> Result<()> {
-    let wheel = of_release(workspace)?;
+    let (wheel, builder) = (of_release(workspace)?, builder(workspace)?);
     let smoke = workspace.existing("bindings/python/tests/smoke.py")?;
     let mut n_tried = 0;
     for minor in MINORS {
@@ -80,7 +84,7 @@ pub fn on_every_python(workspace: &Workspace) -> Result<()> {
             heading(&format!("CPython 3.{minor}: not here, so not tried"));
             continue;
         };
-        let venv = Venv::with_wheel(workspace, &format!("wheel-3.{minor}"), &wheel, &python)?;
+        let venv = builder.fresh_with_wheel(workspace, &format!("wheel-3.{minor}"), &wheel, &python)?;
         command::run(venv.python().current_dir(&workspace.target).arg(&smoke))?;
         n_tried += 1;
     }

@@ -299,18 +299,18 @@ def loader(n_workers, views=1, context=None, **options):
 
 
 @pytest.mark.parametrize(
-    ("n_workers", "context", "views"),
-    [(4, "fork", 1), (4, "fork", 2), (2, "forkserver", 1), (2, "spawn", 1)],
+    ("n_workers", "context", "views", "n_epochs"),
+    [(4, "fork", 1, 2), (4, "fork", 2, 2), (2, "forkserver", 1, 1), (2, "spawn", 1, 1)],
 )
-def test_workers_give_the_epochs_of_no_workers(n_workers, context, views):
+def test_workers_give_the_epochs_of_no_workers(n_workers, context, views, n_epochs):
     # The parent has used the library, threads and all, before it forks.
     miamix.MiAMix(n_threads=2)(torch.rand(16, 3, 64, 64))
     plain, worked = loader(0, views), loader(n_workers, views, context)
-    for _ in range(2):
+    for _ in range(n_epochs):
         expected, got = list(plain), list(worked)
         assert [len(images) for images, _ in got] == [8, 8, 8, 8, 5]
         assert all(torch.equal(a, b) for pair in zip(expected, got) for a, b in zip(*pair))
-    assert plain.batch_sampler.next_sample == worked.batch_sampler.next_sample == 74
+    assert plain.batch_sampler.next_sample == worked.batch_sampler.next_sample == 37 * n_epochs
     first = next(iter(loader(0, views)))
     second_epoch = list(plain)
     assert not torch.equal(first[0], second_epoch[0][0])

@@ -1,6 +1,7 @@
 //! Measurements as a table and as JSON.
 
-use super::{BatchKind, Machine, Workload};
+use super::machine::Machine;
+use super::workload::{BatchKind, Workload};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -30,7 +31,7 @@ impl Timing {
             "median_ms": self.median_ms,
             "p10_ms": self.p10_ms,
             "p90_ms": self.p90_ms,
-            "images_per_s": kind.n_samples as f64 / self.median_ms * 1e3,
+            "images_per_s": kind.samples as f64 / self.median_ms * 1e3,
             "gb_per_s": self.gb_per_s(bytes),
         })
     }
@@ -68,7 +69,7 @@ impl Measured {
 
     fn what(&self) -> String {
         let shape = self.kind.shape().map(|n| n.to_string()).join("x");
-        format!("{:?} {shape} {} {}", self.workload, self.kind.dtype.name(), self.kind.layout())
+        format!("{} {shape} {} {}", self.workload.name(), self.kind.dtype.name(), self.kind.layout.name())
     }
 }
 
@@ -79,19 +80,19 @@ pub fn json(machine: &Machine, results: &[Measured]) -> Result<String> {
         .map(|measured| {
             let kind = &measured.kind;
             let (floor, stores) = measured.floor();
-            let mut floor = floor.json(kind, kind.bytes());
+            let mut floor = floor.json(kind, 3 * kind.bytes());
             floor["stores"] = json!(stores);
             json!({
-                "workload": format!("{:?}", measured.workload),
+                "workload": measured.workload.name(),
                 "shape": kind.shape(),
                 "dtype": kind.dtype.name(),
-                "layout": kind.layout(),
-                "num_classes": kind.n_classes,
+                "layout": kind.layout.name(),
+                "num_classes": kind.num_classes,
                 "threads": measured.n_threads,
                 "rounds": measured.operator.rounds,
-                "operator": measured.operator.json(kind, kind.bytes()),
+                "operator": measured.operator.json(kind, 3 * kind.bytes()),
                 "floor": floor,
-                "memcpy": measured.copy.json(kind, kind.bytes() / 3 * 2),
+                "memcpy": measured.copy.json(kind, 2 * kind.bytes()),
                 "ratio_to_floor": measured.ratio(),
             })
         })
@@ -130,8 +131,8 @@ pub fn table(machine: &Machine, results: &[Measured]) -> String {
             "{:<34}{n_threads:>7}  {:>22}  {:>10.0}  {:>6.1}  {:>22}  {:>22}  {:>8.2}  {stores} stores",
             measured.what(),
             times(operator),
-            kind.n_samples as f64 / operator.median_ms * 1e3,
-            operator.gb_per_s(kind.bytes()),
+            kind.samples as f64 / operator.median_ms * 1e3,
+            operator.gb_per_s(3 * kind.bytes()),
             times(floor),
             times(copy),
             measured.ratio(),

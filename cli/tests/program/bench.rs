@@ -1,7 +1,7 @@
 //! `miamix bench`: what it prints, not how fast it is.
 
-use crate::common::{failure, output};
-use serde_json::Value;
+use crate::common::{failure, miamix, output};
+use serde_json::{Value, json};
 
 #[test]
 fn json_has_every_number() {
@@ -57,9 +57,60 @@ fn the_table_names_machine_and_unit_above_the_numbers() {
 #[test]
 fn bad_arguments_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for args in [["--workload", "E"], ["--threads", "0"], ["--seconds", "-1"], ["--seconds", "NaN"]] {
+    for args in [["--workload", "G"], ["--threads", "0"], ["--seconds", "-1"], ["--seconds", "NaN"]] {
         let (status, message) = failure(dir.path(), &[&["bench"], &args[..]].concat());
         assert!(message.starts_with(&format!("error: invalid value '{}'", args[1])), "{message}");
         assert_eq!(status, 2);
+    }
+}
+
+/// The answers of `bench --serve` to requests, and what it says of the last one on standard error.
+fn served(requests: &[Value], ends_well: bool) -> (Vec<Value>, String) {
+    let input: String = requests.iter().map(|request| format!("{request}\n")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let ended = miamix(dir.path(), &["bench", "--serve"]).write_stdin(input).output().unwrap();
+    assert_eq!(ended.status.success(), ends_well);
+    let answers = String::from_utf8(ended.stdout).unwrap();
+    let answers = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (answers, String::from_utf8(ended.stderr).unwrap())
+}
+
+#[test]
+fn turns_are_served() {
+    let prepare = |dtype: &str, layout: &str, num_classes: u32, config: Value| {
+        let batch = json!({"samples": 4, "channels": 3, "height": 8, "width": 9, "dtype": dtype, "layout": layout,
+                           "num_classes": num_classes});
+        json!({"prepare": {"batch": batch, "threads": 2, "config": config}})
+    };
+    let turn = |contender: &str, seconds: f64| json!({"turn": {"contender": contender, "seconds": seconds}});
+    let (answers, _) = served(&[], true);
+    assert_eq!(answers[0]["workloads"].as_array().unwrap().len(), 6);
+    assert_eq!(answers[0]["workloads"][3]["batch"]["layout"], "NHWC");
+    for (dtype, layout, num_classes) in
+        [("float32", "NCHW", 10), ("float16", "NHWC", 0), ("bfloat16", "NCHW", 10), ("uint8", "NHWC", 10)]
+    {
+        let contenders = ["operator", "draw", "apply", "masks", "floor_plain", "floor_streaming", "memcpy"]
+            .map(|name| turn(name, 0.0));
+        let requests =
+            [&[prepare(dtype, layout, num_classes, json!({"method_weights": {"fmix": 1}}))], &contenders[..]];
+        let (answers, _) = served(&requests.concat(), true);
+        assert_eq!(answers.len(), 2 + contenders.len(), "{dtype} {layout}");
+        for answer in &answers[2..] {
+            let seconds = answer["seconds"].as_array().unwrap();
+            assert!(seconds.len() == 1 && seconds[0].as_f64().unwrap() >= 0.0, "{answer}");
+        }
+    }
+    let good = prepare("uint8", "NCHW", 10, json!({}));
+    // However long it may take, a turn is no more than a thousand calls.
+    let (answers, _) = served(&[good.clone(), turn("memcpy", 600.0)], true);
+    assert_eq!(answers[2]["seconds"].as_array().unwrap().len(), 1000);
+    for (requests, message) in [
+        (vec![turn("operator", 0.0)], "request: a turn needs a batch"),
+        (vec![good.clone(), turn("operatr", 0.0)], "unknown variant `operatr`"),
+        (vec![prepare("uint8", "NCHW", 10, json!({"alpha": -1}))], "alpha: must be finite and greater than 0, got -1"),
+        (vec![prepare("float64", "NCHW", 10, json!({}))], "unknown variant `float64`"),
+    ] {
+        let (_, error) = served(&requests, false);
+        assert!(error.contains(message), "{error}");
     }
 }
