@@ -46,7 +46,6 @@ def measure(program: Path, library: Path, quick: bool) -> dict:
             "machine": core.machine,
             "versions": {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "quick": quick,
-            "load": load,
             "workloads": sections.workloads(core, beside_peers, library, program),
             "layouts": sections.layouts(core, alone),
             "methods": sections.methods(core, alone),

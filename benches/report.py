@@ -45,9 +45,8 @@ def page(results: dict, pictures: dict[str, str]) -> str:
 def _setting(results: dict) -> str:
     machine, versions = results["machine"], results["versions"]
     cache = f", last-level cache {machine['cache']}" if machine["cache"] else ""
-    load = "" if results["load"] is None else f", load {results['load']:.2f} before the run"
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores{cache}, SIMD {machine['simd']}, {machine['system']}{load}",
+        f"{machine['cpu']}, {machine['cores']} cores{cache}, SIMD {machine['simd']}, {machine['system']}",
         f"miamix {machine['miamix']}, {machine['rustc']}",
         ", ".join(f"{name} {number}" for name, number in versions.items()),
     ]

@@ -61,7 +61,6 @@ def results():
         "machine": machine | {"miamix": "0.1.0", "rustc": "rustc 1.92"},
         "versions": {"torch": "2.0"},
         "quick": False,
-        "load": 0.125,
         "workloads": [
             {**one, "workload": "D", "threads": threads, "times": core | peers, "refused": refused}
             for threads in (1, 2)
@@ -76,7 +75,7 @@ def results():
 def test_the_page_says_what_was_measured():
     page = report.page(results(), dict.fromkeys(("peers", "methods", "scaling"), "plot.svg"))
     assert (
-        "CPU X, 2 cores, SIMD avx2, linux x86_64, load 0.12 before the run  \nmiamix 0.1.0, rustc 1.92  \ntorch 2.0\n"
+        "CPU X, 2 cores, SIMD avx2, linux x86_64  \nmiamix 0.1.0, rustc 1.92  \ntorch 2.0\n"
         in page
     )
     name = "D 64x224x224x3 uint8 NHWC"

@@ -550,6 +550,8 @@ impl Kernel for Cut<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustfft::FftPlanner;
+    use rustfft::num_complex::Complex64;
 
     /// The definition, term by term in f64, from the same f32 coefficients.
     fn field_by_definition(fmix: &FMix) -> Vec<f64> {
@@ -588,6 +590,48 @@ mod tests {
                 assert!((f64::from(*got) - expected).abs() <= 8e-6 * largest, "{height}×{width}: {got} {expected}");
             }
             assert_eq!(plane.iter().filter(|&&keep| keep == 0).count(), height * width / 3);
+        }
+    }
+
+    /// The same sums by a fast transform in f64, at sizes where the definition takes too long.
+    fn field_by_fft(fmix: &FMix) -> Vec<f64> {
+        let t = fmix.tables.as_ref().unwrap();
+        let plane = t.waves_y * t.padded_x;
+        let mut planner = FftPlanner::new();
+        let (rows, columns) = (planner.plan_fft_inverse(t.width), planner.plan_fft_inverse(t.height));
+        // Transposed, [W, H]: columns are transformed in place.
+        let mut spectrum = vec![Complex64::ZERO; t.width * t.height];
+        for ky in 0..t.waves_y {
+            for kx in 0..t.waves_x {
+                let c = |part: usize| f64::from(fmix.spectrum[part * plane + ky * t.padded_x + kx]);
+                let (sum, difference) = (Complex64::new(c(0), c(1)), Complex64::new(c(2), c(3)));
+                spectrum[kx * t.height + ky] += (sum + difference) / 2.0;
+                spectrum[(t.width - kx) % t.width * t.height + ky] += (sum - difference) / 2.0;
+            }
+        }
+        columns.process(&mut spectrum);
+        let mut field: Vec<Complex64> = (0..t.height)
+            .flat_map(|y| (0..t.width).map(move |x| (x, y)))
+            .map(|(x, y)| spectrum[x * t.height + y])
+            .collect();
+        rows.process(&mut field);
+        field.iter().map(|f| f.re).collect()
+    }
+
+    #[test]
+    fn the_field_is_that_of_a_fast_transform() {
+        for (height, width) in [(32, 32), (224, 224), (225, 225), (97, 640), (480, 66), (63, 64)] {
+            let mut fmix = FMix::default();
+            fmix.render(0xfedc_ba98_7654_3210, 2.0, 1, None, height, width, &mut vec![0; height * width]).unwrap();
+            let expected = field_by_fft(&fmix);
+            let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (i, (got, expected)) in fmix.field.iter().zip(&expected).enumerate() {
+                // As above.
+                assert!(
+                    (f64::from(*got) - expected).abs() <= 8e-6 * largest,
+                    "{height}×{width}, pixel {i}: {got} {expected}"
+                );
+            }
         }
     }
 

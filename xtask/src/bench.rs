@@ -27,11 +27,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         bail!("--redraw: nothing was measured yet: there is no {}", results.display());
     }
     let venv = Venv::of(workspace, "bench", &requirements, &Python::find()?)?;
-    command::run_quietly(
-        "Building the operator library and the miamix program",
-        &mut workspace.release_build(),
-        &workspace.log("release-build"),
-    )?;
+    if !options.redraw {
+        command::run_quietly(
+            "Building the operator library and the miamix program",
+            &mut workspace.release_build(),
+            &workspace.log("release-build"),
+        )?;
+    }
     let pages = workspace.root.join(PAGES);
     let partial = Partial::of(&pages)?;
     let mut bench = venv.python();
