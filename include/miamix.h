@@ -25,7 +25,7 @@
  * (miamix_config.n_threads) and returns when all are done. After fork() the child may go on calling.
  *
  * Streams. Calls on tensors in CPU memory are synchronous and ignore the argument stream, which is there
- * for tensors on CUDA devices; pass NULL. A stream is used, never owned.
+ * for tensors on CUDA devices. A stream is used, never owned; no call waits for a device.
  *
  * Versions. Within one ABI version (MIAMIX_ABI_VERSION) functions, numbers and layouts are only added to.
  * Structs that may grow begin with struct_size, the size that the caller was compiled with.
@@ -565,7 +565,8 @@ typedef enum miamix_device_type {
      */
     MIAMIX_DEVICE_TYPE_CPU = 1,
     /**
-     * Memory of a CUDA device. This version has no CUDA engine: MIAMIX_STATUS_CUDA_UNAVAILABLE.
+     * Memory of a CUDA device, all tensors of a call on the same one: see the argument stream. Not yet confirmed
+     * on hardware. MIAMIX_STATUS_CUDA_UNAVAILABLE where there is no driver.
      */
     MIAMIX_DEVICE_TYPE_CUDA = 2,
     /**
@@ -694,9 +695,15 @@ typedef struct miamix_tensor {
  * @param[out] mixed_labels   [N, K] of float32; NULL where K is 0.
  * @param[out] label_weight   [N] of float32, what the primary's own label weighs; may be NULL.
  * @param[out] partner_index  [N] of int64, the sample that was mixed in; may be NULL.
- * @param[in]  stream         Ignored for tensors in CPU memory; pass NULL.
+ * @param[in]  stream         Of the device where the tensors are, a CUstream or cudaStream_t, or NULL for the default
+ *                            stream of the current context; ignored for tensors in CPU memory.
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
  *         must overlap no input's and no other output's.
+ *
+ * On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
+ * stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
+ * from the stream's pool. A class id of num_classes or more is no error and gives a row of zeros. A stream that is
+ * being captured into a graph is an error: MIAMIX_STATUS_UNSUPPORTED.
  */
 MIAMIX_API
 miamix_status miamix_apply(const miamix_op *op,
@@ -742,7 +749,7 @@ miamix_status miamix_mix(const miamix_op *op,
  * @param[in]  maps         [N, H, W] of integers of 8 to 64 bits, or of 8-bit truth values.
  * @param[in]  partner_maps The maps of partner_images; NULL to use maps twice.
  * @param[out] mixed_maps   As maps; must overlap neither.
- * @param[in]  stream       Ignored for tensors in CPU memory; pass NULL.
+ * @param[in]  stream       As for miamix_apply().
  * @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
  */
 MIAMIX_API
@@ -759,7 +766,7 @@ miamix_status miamix_apply_maps(const miamix_op *op,
  * @param[in]  op, plan     Borrowed.
  * @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
  * @param[out] label_weight [N] of float32; may be NULL.
- * @param[in]  stream       Ignored for tensors in CPU memory; pass NULL.
+ * @param[in]  stream       As for miamix_apply().
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success.
  */
 MIAMIX_API
@@ -781,7 +788,7 @@ miamix_status miamix_masks(const miamix_op *op,
  * @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
  * @param[out] grad_images         As grad_mixed.
  * @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
- * @param[in]  stream              Ignored for tensors in CPU memory; pass NULL.
+ * @param[in]  stream              Ignored: there are no gradients on CUDA devices yet.
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
  *         nor each other.
  */

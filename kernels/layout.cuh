@@ -20,7 +20,7 @@ typedef float f32;
 #define MAX_RADIUS 7
 // Images of no more pixels are mixed by one block each, their masks in shared memory.
 #define SMALL_PX 4096
-// Columns of an fmix field that a block computes at a time: rows, at most.
+// Rows of an fmix field that a block computes at a time, at most.
 #define STRIP_ROWS 32
 // Bins of the histogram that finds fmix's threshold.
 #define BINS 1024

@@ -161,7 +161,7 @@ __device__ __forceinline__ float label_at(const Launch& launch, u32 n, u32 c) {
   if (launch.label_kind == LABELS_F32) return __ldg((const float*)launch.labels + row + c * launch.label_strides[1]);
   const i64 id = launch.label_kind == LABELS_I64 ? __ldg((const i64*)launch.labels + row)
                                                  : (i64)__ldg((const i32*)launch.labels + row);
-  // A negative id is ignored; one that is too large is reported by `report_labels`.
+  // A negative id is ignored; one that is too large is reported by `report_label`.
   if (id < 0 || id >= (i64)launch.n_classes) return 0.0f;
   return id == (i64)c ? launch.hot_on : launch.hot_off;
 }

@@ -95,7 +95,7 @@ constants! {
     MAX_RADIUS = crate::config::MAX_SMOOTH_PX / 2;
     /// Images of no more pixels are mixed by one block each, their masks in shared memory.
     SMALL_PX = 4096;
-    /// Columns of an fmix field that a block computes at a time: rows, at most.
+    /// Rows of an fmix field that a block computes at a time, at most.
     STRIP_ROWS = 32;
     /// Bins of the histogram that finds fmix's threshold.
     BINS = 1024;

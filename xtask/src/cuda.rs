@@ -166,9 +166,15 @@ pub fn on_cpu(workspace: &Workspace) -> Result<()> {
     let folder = stand_in(workspace)?;
     let mut paths = vec![folder];
     paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
-    let mut test = workspace.cargo();
-    test.env("LD_LIBRARY_PATH", std::env::join_paths(paths)?).env("MIAMIX_REQUIRE_CUDA", "1");
-    command::run(test.args(["test", "--workspace", "--locked", "--test", "cuda"]))
+    let paths = std::env::join_paths(paths)?;
+    // The engine; then the C calls on device memory, within the whole workspace, whose features are those of the
+    // earlier build.
+    for tests in [["--test", "cuda"], ["--lib", "cuda"]] {
+        let mut test = workspace.cargo();
+        test.env("LD_LIBRARY_PATH", &paths).env("MIAMIX_REQUIRE_CUDA", "1");
+        command::run(test.args(["test", "--workspace", "--locked"]).args(tests))?;
+    }
+    Ok(())
 }
 
 /// Builds the stand-in driver; its folder.

@@ -20,11 +20,10 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let profile = if cfg!(debug_assertions) { "test" } else { "release" };
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--package", "miamix-c", "--profile", profile, "--message-format=json"]);
-    cargo.args(if cfg!(feature = "ort") {
-        &["--no-default-features", "--features=ort"][..]
-    } else {
-        &["--no-default-features"]
-    });
+    // The features of this build.
+    let features = [("ort", cfg!(feature = "ort")), ("cuda", cfg!(feature = "cuda"))];
+    cargo.arg("--no-default-features");
+    cargo.args(features.iter().filter(|(_, on)| *on).flat_map(|(name, _)| ["--features", name]));
     let built = run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
     let files: Vec<PathBuf> = String::from_utf8(built.stdout)
         .unwrap()

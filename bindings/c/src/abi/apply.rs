@@ -1,9 +1,12 @@
 //! Mixing
 
 use super::boundary::{Result, borrow, boundary};
+use super::cuda;
 use super::op::miamix_op;
 use super::plan::miamix_plan;
-use super::tensor::{FLOAT32, IMAGES, INT32, INT64, MAPS, REAL_IMAGES, Tensor, check_apart, miamix_tensor};
+use super::tensor::{
+    FLOAT32, IMAGES, INT32, INT64, MAPS, REAL_IMAGES, Tensor, check_apart, common_device, miamix_tensor,
+};
 use miamix_core::{Batch, BatchShape, Error, Labels, MiaMix, Output, Plan, Status};
 use std::ffi::c_void;
 
@@ -23,9 +26,15 @@ use std::ffi::c_void;
 /// @param[out] mixed_labels   [N, K] of float32; NULL where K is 0.
 /// @param[out] label_weight   [N] of float32, what the primary's own label weighs; may be NULL.
 /// @param[out] partner_index  [N] of int64, the sample that was mixed in; may be NULL.
-/// @param[in]  stream         Ignored for tensors in CPU memory; pass NULL.
+/// @param[in]  stream         Of the device where the tensors are, a CUstream or cudaStream_t, or NULL for the default
+///                            stream of the current context; ignored for tensors in CPU memory.
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
 ///         must overlap no input's and no other output's.
+///
+/// On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
+/// stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
+/// from the stream's pool. A class id of num_classes or more is no error and gives a row of zeros. A stream that is
+/// being captured into a graph is an error: MIAMIX_STATUS_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply(
     op: *const miamix_op,
@@ -38,14 +47,14 @@ pub unsafe extern "C" fn miamix_apply(
     mixed_labels: *mut miamix_tensor,
     label_weight: *mut miamix_tensor,
     partner_index: *mut miamix_tensor,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> Status {
     boundary(|| {
         let op = unsafe { borrow(op, "op") }?;
         let plan = unsafe { borrow(plan, "plan") }?;
         let inputs = unsafe { Inputs::read(images, partner_images, labels, num_classes) }?;
         let outputs = unsafe { Outputs::read(mixed_images, mixed_labels, label_weight, partner_index) }?;
-        unsafe { apply(&op.0, &plan.0, &inputs, &outputs) }
+        unsafe { apply(&op.0, &plan.0, &inputs, &outputs, stream) }
     })
 }
 
@@ -69,7 +78,7 @@ pub unsafe extern "C" fn miamix_mix(
     mixed_labels: *mut miamix_tensor,
     label_weight: *mut miamix_tensor,
     partner_index: *mut miamix_tensor,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> Status {
     boundary(|| {
         let op = unsafe { borrow(op, "op") }?;
@@ -77,7 +86,7 @@ pub unsafe extern "C" fn miamix_mix(
         let outputs = unsafe { Outputs::read(mixed_images, mixed_labels, label_weight, partner_index) }?;
         let ([n, _, height, width], _) = inputs.images.image_axes()?;
         let plan = op.0.draw(BatchShape::new(n, height, width), seed, first_sample)?;
-        unsafe { apply(&op.0, &plan, &inputs, &outputs) }
+        unsafe { apply(&op.0, &plan, &inputs, &outputs, stream) }
     })
 }
 
@@ -88,7 +97,7 @@ pub unsafe extern "C" fn miamix_mix(
 /// @param[in]  maps         [N, H, W] of integers of 8 to 64 bits, or of 8-bit truth values.
 /// @param[in]  partner_maps The maps of partner_images; NULL to use maps twice.
 /// @param[out] mixed_maps   As maps; must overlap neither.
-/// @param[in]  stream       Ignored for tensors in CPU memory; pass NULL.
+/// @param[in]  stream       As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply_maps(
@@ -97,7 +106,7 @@ pub unsafe extern "C" fn miamix_apply_maps(
     maps: *const miamix_tensor,
     partner_maps: *const miamix_tensor,
     mixed_maps: *mut miamix_tensor,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> Status {
     boundary(|| {
         let op = unsafe { borrow(op, "op") }?;
@@ -108,6 +117,9 @@ pub unsafe extern "C" fn miamix_apply_maps(
         partner_maps.check_same_dtype(&maps)?;
         mixed_maps.check_same_dtype(&maps)?;
         check_apart([Some(&mixed_maps)], [Some(&maps), Some(&partner_maps)])?;
+        if common_device([Some(&maps), Some(&partner_maps), Some(&mixed_maps)])?.is_some() {
+            return unsafe { cuda::apply_maps(&op.0, &plan.0, &maps, &partner_maps, &mixed_maps, stream) };
+        }
         Ok(op.0.apply_maps(&plan.0, maps.maps()?, partner_maps.maps()?, unsafe { mixed_maps.maps_mut() }?)?)
     })
 }
@@ -117,7 +129,7 @@ pub unsafe extern "C" fn miamix_apply_maps(
 /// @param[in]  op, plan     Borrowed.
 /// @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
 /// @param[out] label_weight [N] of float32; may be NULL.
-/// @param[in]  stream       Ignored for tensors in CPU memory; pass NULL.
+/// @param[in]  stream       As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_masks(
@@ -125,7 +137,7 @@ pub unsafe extern "C" fn miamix_masks(
     plan: *const miamix_plan,
     masks: *mut miamix_tensor,
     label_weight: *mut miamix_tensor,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> Status {
     boundary(|| {
         let op = unsafe { borrow(op, "op") }?;
@@ -133,6 +145,9 @@ pub unsafe extern "C" fn miamix_masks(
         let masks = unsafe { Tensor::optional(masks, "masks", &[FLOAT32]) }?;
         let label_weight = unsafe { Tensor::optional(label_weight, "label_weight", &[FLOAT32]) }?;
         check_apart([masks.as_ref(), label_weight.as_ref()], [])?;
+        if common_device([masks.as_ref(), label_weight.as_ref()])?.is_some() {
+            return unsafe { cuda::masks(&op.0, &plan.0, masks.as_ref(), label_weight.as_ref(), stream) };
+        }
         let masks = masks.map(|masks| unsafe { masks.volume_mut() }).transpose()?;
         let label_weight = label_weight.map(|weight| unsafe { weight.vector_mut() }).transpose()?;
         Ok(op.0.masks(&plan.0, masks, label_weight)?)
@@ -150,7 +165,7 @@ pub unsafe extern "C" fn miamix_masks(
 /// @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
 /// @param[out] grad_images         As grad_mixed.
 /// @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
-/// @param[in]  stream              Ignored for tensors in CPU memory; pass NULL.
+/// @param[in]  stream              Ignored: there are no gradients on CUDA devices yet.
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
 ///         nor each other.
 #[unsafe(no_mangle)]
@@ -169,6 +184,10 @@ pub unsafe extern "C" fn miamix_backward(
         let grad_images = unsafe { Tensor::required(grad_images, "grad_images", REAL_IMAGES) }?;
         let grad_partner = unsafe { Tensor::optional(grad_partner_images, "grad_partner_images", REAL_IMAGES) }?;
         check_apart([Some(&grad_images), grad_partner.as_ref()], [Some(&grad_mixed)])?;
+        if common_device([Some(&grad_mixed), Some(&grad_images), grad_partner.as_ref()])?.is_some() {
+            let no = "grad_mixed: must be in CPU memory, as there are no gradients on CUDA devices yet";
+            return Err(Error::Unsupported(no.into()).into());
+        }
         let images = unsafe { grad_images.images_mut() }?;
         let partner = grad_partner.map(|partner| unsafe { partner.images_mut() }).transpose()?;
         Ok(op.0.backward(&plan.0, grad_mixed.images()?, images, partner)?)
@@ -176,11 +195,11 @@ pub unsafe extern "C" fn miamix_backward(
 }
 
 /// What a batch is read from.
-struct Inputs<'a> {
-    images: Tensor<'a>,
-    partner_images: Option<Tensor<'a>>,
-    labels: Option<Tensor<'a>>,
-    num_classes: usize,
+pub(super) struct Inputs<'a> {
+    pub images: Tensor<'a>,
+    pub partner_images: Option<Tensor<'a>>,
+    pub labels: Option<Tensor<'a>>,
+    pub num_classes: usize,
 }
 
 impl Inputs<'_> {
@@ -226,11 +245,11 @@ impl Inputs<'_> {
 }
 
 /// Where results go.
-struct Outputs<'a> {
-    mixed_images: Tensor<'a>,
-    mixed_labels: Option<Tensor<'a>>,
-    label_weight: Option<Tensor<'a>>,
-    partner_index: Option<Tensor<'a>>,
+pub(super) struct Outputs<'a> {
+    pub mixed_images: Tensor<'a>,
+    pub mixed_labels: Option<Tensor<'a>>,
+    pub label_weight: Option<Tensor<'a>>,
+    pub partner_index: Option<Tensor<'a>>,
 }
 
 impl Outputs<'_> {
@@ -255,12 +274,30 @@ impl Outputs<'_> {
 ///
 /// # Safety
 /// The memory is there, as [`Inputs::read`] and [`Outputs::read`] were promised, and the outputs can be written.
-unsafe fn apply(op: &MiaMix, plan: &Plan, inputs: &Inputs<'_>, outputs: &Outputs<'_>) -> Result<()> {
+unsafe fn apply(
+    op: &MiaMix,
+    plan: &Plan,
+    inputs: &Inputs<'_>,
+    outputs: &Outputs<'_>,
+    stream: *mut c_void,
+) -> Result<()> {
     let Outputs { mixed_images, mixed_labels, label_weight, partner_index } = outputs;
     check_apart(
         [Some(mixed_images), mixed_labels.as_ref(), label_weight.as_ref(), partner_index.as_ref()],
         [Some(&inputs.images), inputs.partner_images.as_ref(), inputs.labels.as_ref()],
     )?;
+    let device = common_device([
+        Some(&inputs.images),
+        inputs.partner_images.as_ref(),
+        inputs.labels.as_ref(),
+        Some(mixed_images),
+        mixed_labels.as_ref(),
+        label_weight.as_ref(),
+        partner_index.as_ref(),
+    ])?;
+    if device.is_some() {
+        return unsafe { cuda::apply(op, plan, inputs, outputs, stream) };
+    }
     let batch = Batch {
         images: inputs.images.images()?,
         partner_images: inputs.partner_images.as_ref().unwrap_or(&inputs.images).images()?,

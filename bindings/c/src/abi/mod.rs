@@ -24,7 +24,7 @@
 //! (miamix_config.n_threads) and returns when all are done. After fork() the child may go on calling.
 //!
 //! Streams. Calls on tensors in CPU memory are synchronous and ignore the argument stream, which is there
-//! for tensors on CUDA devices; pass NULL. A stream is used, never owned.
+//! for tensors on CUDA devices. A stream is used, never owned; no call waits for a device.
 //!
 //! Versions. Within one ABI version (MIAMIX_ABI_VERSION) functions, numbers and layouts are only added to.
 //! Structs that may grow begin with struct_size, the size that the caller was compiled with.
@@ -32,6 +32,7 @@
 mod apply;
 mod boundary;
 mod config;
+mod cuda;
 mod op;
 mod plan;
 mod status;

@@ -4,7 +4,7 @@
 //! any framework is passed as it is, without a copy.
 
 use super::boundary::{Failure, Result, borrow, borrow_slice, check_pointer};
-use miamix_core::{Dtype, Error, Images, ImagesMut, Maps, MapsMut, Status};
+use miamix_core::{Dtype, Error, Images, ImagesMut, Maps, MapsMut};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, ShapeBuilder};
 use std::ffi::c_void;
 use std::fmt;
@@ -16,7 +16,8 @@ use std::ops::Range;
 pub enum miamix_device_type {
     /// Main memory.
     Cpu = 1,
-    /// Memory of a CUDA device. This version has no CUDA engine: MIAMIX_STATUS_CUDA_UNAVAILABLE.
+    /// Memory of a CUDA device, all tensors of a call on the same one: see the argument stream. Not yet confirmed
+    /// on hardware. MIAMIX_STATUS_CUDA_UNAVAILABLE where there is no driver.
     Cuda = 2,
     /// Main memory, pinned by CUDA: the same as MIAMIX_DEVICE_TYPE_CPU here.
     CudaHost = 3,
@@ -143,6 +144,8 @@ impl fmt::Display for miamix_dtype {
 #[derive(Clone, Copy)]
 pub(super) struct Tensor<'a> {
     name: &'static str,
+    /// The CUDA device that it is on; none for CPU memory.
+    device: Option<i32>,
     /// The element of index 0; dangling where there are no elements.
     data: *mut u8,
     dtype: miamix_dtype,
@@ -184,7 +187,7 @@ impl<'a> Tensor<'a> {
     }
 
     unsafe fn read(tensor: &miamix_tensor, name: &'static str, dtypes: &[miamix_dtype]) -> Result<Tensor<'a>> {
-        check_device(tensor.device, name)?;
+        let device = check_device(tensor.device, name)?;
         if !dtypes.contains(&tensor.dtype) {
             return Err(Error::dtype(name, format!("must be of {}", one_of(dtypes)), tensor.dtype).into());
         }
@@ -213,6 +216,7 @@ impl<'a> Tensor<'a> {
             .ok_or_else(too_large)?;
         let mut read = Tensor {
             name,
+            device,
             data: std::ptr::without_provenance_mut(size),
             dtype: tensor.dtype,
             n_axes,
@@ -273,6 +277,16 @@ impl<'a> Tensor<'a> {
         first..end
     }
 
+    /// Its name in messages.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The element of index 0.
+    pub fn address(&self) -> *mut u8 {
+        self.data
+    }
+
     /// Its extents.
     pub fn shape(&self) -> &[usize] {
         &self.shape[..self.n_axes]
@@ -293,7 +307,7 @@ impl<'a> Tensor<'a> {
     }
 
     /// Shape and strides of `D` axes, of which the message says the names.
-    fn axes<const D: usize>(&self, names: &str) -> Result<([usize; D], [isize; D])> {
+    pub fn axes<const D: usize>(&self, names: &str) -> Result<([usize; D], [isize; D])> {
         if self.n_axes != D {
             return Err(shape_error(self.name, names, format!("{:?}", self.shape())));
         }
@@ -428,7 +442,7 @@ impl<'a> Tensor<'a> {
         Ok(unsafe { ArrayViewMut3::from_shape_ptr(shape, self.data.cast()) })
     }
 
-    fn check_compact(&self) -> Result<()> {
+    pub fn check_compact(&self) -> Result<()> {
         if self.strides == compact_strides(self.shape) {
             return Ok(());
         }
@@ -458,12 +472,36 @@ pub(super) fn check_apart<const O: usize, const I: usize>(
     Ok(())
 }
 
-fn check_device(device: miamix_device, name: &str) -> Result<()> {
+/// The CUDA device that all tensors are on; none where all are in CPU memory.
+pub(super) fn common_device<const T: usize>(tensors: [Option<&Tensor<'_>>; T]) -> Result<Option<i32>> {
+    let mut tensors = tensors.into_iter().flatten();
+    let Some(first) = tensors.next() else { return Ok(None) };
+    let place = |device: Option<i32>| device.map_or("CPU memory".into(), |device| format!("CUDA device {device}"));
+    for tensor in tensors {
+        if tensor.device != first.device {
+            let rule = format!("must be in the memory of {} ({})", first.name, place(first.device));
+            return Err(Error::invalid(tensor.name, rule, place(tensor.device)).into());
+        }
+    }
+    Ok(first.device)
+}
+
+/// The number of a CUDA device that can be used; none for CPU memory.
+fn check_device(device: miamix_device, name: &str) -> Result<Option<i32>> {
     let miamix_device { device_type, device_id } = device;
     match device_type {
-        cpu if cpu == miamix_device_type::Cpu as i32 || cpu == miamix_device_type::CudaHost as i32 => Ok(()),
+        cpu if cpu == miamix_device_type::Cpu as i32 || cpu == miamix_device_type::CudaHost as i32 => Ok(None),
+        #[cfg(feature = "cuda")]
+        cuda if cuda == miamix_device_type::Cuda as i32 => match miamix_core::cuda_available() {
+            Ok(()) => Ok(Some(device_id)),
+            Err(error) => Err(Failure {
+                status: error.status(),
+                message: format!("{name}: is on CUDA device {device_id}, and {error}"),
+            }),
+        },
+        #[cfg(not(feature = "cuda"))]
         cuda if cuda == miamix_device_type::Cuda as i32 => Err(Failure {
-            status: Status::CudaUnavailable,
+            status: miamix_core::Status::CudaUnavailable,
             message: format!(
                 "{name}: must be in CPU memory, as this library has no CUDA engine, got CUDA device {device_id}"
             ),

@@ -1,7 +1,7 @@
 //! What a C program cannot see: that the bits are those of the Rust API, and that no panic gets out.
 //! `tests/c/abi.c` tests the rest from C.
 
-use super::apply::{miamix_apply, miamix_apply_maps, miamix_masks, miamix_mix};
+use super::apply::{miamix_apply, miamix_apply_maps, miamix_backward, miamix_masks, miamix_mix};
 use super::boundary::boundary;
 use super::config::{miamix_config, miamix_config_init};
 use super::op::{miamix_op, miamix_op_create, miamix_op_free};
@@ -264,4 +264,100 @@ fn misaligned_pointers_are_errors() {
     let status = unsafe { miamix_config_init(askew, size_of::<miamix_config>()) };
     assert_eq!(status, Status::InvalidArgument);
     assert_eq!(last_error(), format!("config: must be aligned to 8 bytes, got {askew:p}"));
+}
+
+/// Tensors in CUDA memory, on the stand-in driver of `tests/cuda`; `cargo xtask test --only CUDA` makes it be found.
+#[cfg(feature = "cuda")]
+#[test]
+fn tensors_on_a_cuda_device_give_the_bits_of_the_cpu() {
+    use libloading::Library;
+    use std::ffi::{c_char, c_int, c_void};
+    type Stream = unsafe extern "C" fn(c_int) -> *mut c_void;
+    type Run = unsafe extern "C" fn(*mut c_void) -> *const c_char;
+    // SAFETY: the stand-in's initialisers are those of the C++ library.
+    let library = unsafe { Library::new("libcuda.so.1") };
+    // SAFETY: the functions' types.
+    let stand_in = library.as_ref().ok().and_then(|library| unsafe {
+        Some((library.get::<Stream>("stand_in_stream").ok()?, library.get::<Run>("stand_in_run").ok()?))
+    });
+    let Some((stream, run)) = stand_in else {
+        assert!(std::env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
+        eprintln!("skipped: no stand-in driver; run cargo xtask test --only CUDA");
+        return;
+    };
+    let stream = unsafe { stream(0) };
+    let finish = || assert!(unsafe { run(stream) }.is_null());
+    let op = create(1);
+    let plan = draw(op);
+    let (mut primary, mut partner) = (images(false, |i| i as f32), images(false, |i| -(i as f32)));
+    let mut ids = Array1::from_iter((0..SHAPE.0 as i64).map(|i| i % N_CLASSES as i64 - 1));
+    let map_shape = (SHAPE.0, SHAPE.2, SHAPE.3);
+    let mut maps = Array3::from_shape_fn(map_shape, |(n, y, x)| ((n * 61 + y) * 47 + x) as i64);
+    let mut results = Vec::new();
+    for device_type in [1, 2] {
+        let mut mixed = images(false, |_| 0.0f32);
+        let mut labels = Array2::<f32>::zeros((SHAPE.0, N_CLASSES));
+        let (mut weight, mut index) = (Array1::<f32>::zeros(SHAPE.0), Array1::<i64>::zeros(SHAPE.0));
+        let (mut masks, mut mixed_maps) = (Array3::<f32>::zeros(map_shape), Array3::<i64>::zeros(map_shape));
+        let mut described = [
+            Described::new(&mut primary, FLOAT32),
+            Described::new(&mut partner, FLOAT32),
+            Described::new(&mut ids, INT64),
+            Described::new(&mut mixed, FLOAT32),
+            Described::new(&mut labels, FLOAT32),
+            Described::new(&mut weight, FLOAT32),
+            Described::new(&mut index, INT64),
+            Described::new(&mut masks, FLOAT32),
+            Described::new(&mut maps, INT64),
+            Described::new(&mut mixed_maps, INT64),
+        ];
+        let mut tensors = described.each_mut().map(Described::tensor);
+        tensors.iter_mut().for_each(|tensor| tensor.device = miamix_device { device_type, device_id: 0 });
+        let [primary, partner, ids, mut out, mut rows, mut weights, mut indices, mut t_masks, t_maps, mut t_mixed] =
+            tensors;
+        let mut mix = |rows: &mut miamix_tensor, num_classes| unsafe {
+            miamix_mix(
+                op,
+                3,
+                500,
+                &raw const primary,
+                &raw const partner,
+                &raw const ids,
+                num_classes,
+                &raw mut out,
+                rows,
+                &raw mut weights,
+                &raw mut indices,
+                stream,
+            )
+        };
+        if device_type == 2 {
+            assert_eq!(mix(&mut rows, N_CLASSES + 1), Status::Shape);
+            assert_eq!(last_error(), "mixed_labels: expected shape [7, 6], got [7, 5]");
+            let mut elsewhere = miamix_tensor { device: miamix_device { device_type: 1, device_id: 0 }, ..rows };
+            assert_eq!(mix(&mut elsewhere, N_CLASSES), Status::InvalidArgument);
+            let error = "mixed_labels: must be in the memory of images (CUDA device 0), got CPU memory";
+            assert_eq!(last_error(), error);
+        }
+        assert_eq!(mix(&mut rows, N_CLASSES), Status::Ok, "{}", last_error());
+        finish();
+        let status = unsafe { miamix_masks(op, plan, &raw mut t_masks, null_mut(), stream) };
+        assert_eq!(status, Status::Ok, "{}", last_error());
+        let status = unsafe { miamix_apply_maps(op, plan, &raw const t_maps, null(), &raw mut t_mixed, stream) };
+        assert_eq!(status, Status::Ok, "{}", last_error());
+        finish();
+        if device_type == 2 {
+            let status = unsafe { miamix_backward(op, plan, &raw const primary, &raw mut out, null_mut(), stream) };
+            assert_eq!(status, Status::Unsupported);
+            let error = "grad_mixed: must be in CPU memory, as there are no gradients on CUDA devices yet";
+            assert_eq!(last_error(), error);
+        }
+        results.push((mixed, labels, weight, index, masks, mixed_maps));
+    }
+    let [cpu, cuda] = &results[..] else { unreachable!("two") };
+    assert_eq!(cpu, cuda);
+    unsafe {
+        miamix_plan_free(plan);
+        miamix_op_free(op);
+    }
 }

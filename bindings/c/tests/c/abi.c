@@ -745,8 +745,18 @@ static void test_bad_tensors(const miamix_op *op) {
             "images.byte_offset: must be inside the memory, got 18446744073709551615");
 
     /* Devices. */
-    SPOILED(b.t_images.device.device_type = MIAMIX_DEVICE_TYPE_CUDA, CUDA_UNAVAILABLE,
-            "images: must be in CPU memory, as this library has no CUDA engine, got CUDA device 0");
+    init_batch(&b);
+    b.t_images.device.device_type = MIAMIX_DEVICE_TYPE_CUDA;
+    miamix_status on_cuda = apply(op, plan, &b);
+    CHECK(is_untouched(&b));
+    if (on_cuda == MIAMIX_STATUS_CUDA_UNAVAILABLE) {
+        const char *start = "images: is on CUDA device 0, and CUDA is not available: ";
+        CHECK(strncmp(miamix_last_error_message(), start, strlen(start)) == 0);
+    } else { /* a machine with a driver: the other tensors are elsewhere */
+        CHECK(on_cuda == MIAMIX_STATUS_INVALID_ARGUMENT);
+        CHECK(strcmp(miamix_last_error_message(),
+                     "partner_images: must be in the memory of images (CUDA device 0), got CPU memory") == 0);
+    }
     SPOILED(b.t_mixed_images.device.device_type = 8, UNSUPPORTED,
             "mixed_images: must be in CPU memory, got DLPack device type 8");
 
