@@ -41,7 +41,7 @@ impl HardRow for CutMix {
             Some(warp) => {
                 let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(|edge| edge as f32);
                 let warp = warp.row::<L>(y);
-                for (x, keep) in row.iter_mut().enumerate() {
+                for (x, keep) in (0..).zip(row) {
                     let (ux, uy) = warp.at::<L>(x);
                     let inside = (x0 <= ux) & (ux < x1) & (y0 <= uy) & (uy < y1);
                     *keep = u8::from(!inside);

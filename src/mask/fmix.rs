@@ -485,7 +485,7 @@ impl Resample<'_> {
                 // many: behind the row's end, its last pixel again.
                 let (mut at, mut right, mut down) = ([0u32; RUN], [0.0f32; RUN], [0.0f32; RUN]);
                 for i in 0..RUN {
-                    let (ux, uy) = warp.at::<L>((run * RUN + i).min(width - 1));
+                    let (ux, uy) = warp.at::<L>(((run * RUN) as i32 + i as i32).min(width as i32 - 1));
                     let (x, fraction_x) = neighbour::<NEAR>(ux, width);
                     let (y, fraction_y) = neighbour::<NEAR>(uy, height);
                     at[i] = y * stride as u32 + x;

@@ -40,7 +40,7 @@ impl Kernel for Render<'_> {
         for (y, row) in (self.first_row..).zip(self.out.chunks_exact_mut(self.width)) {
             let dy = y as f32 + 0.5 - cy;
             let (along, across) = (ay * dy, by * dy);
-            for (x, out) in row.iter_mut().enumerate() {
+            for (x, out) in (0i32..).zip(row) {
                 let dx = x as f32 + 0.5 - cx;
                 let e = L::fma(ax, dx, along);
                 let f = L::fma(bx, dx, across);

@@ -67,7 +67,7 @@ impl GridMix {
         };
         let warp = inverse.row::<L>(y);
         // Cells first, many at a time; then what they are. There are at most 256 of them.
-        for (x, keep) in row.iter_mut().enumerate() {
+        for (x, keep) in (0..).zip(row.iter_mut()) {
             let (ux, uy) = warp.at::<L>(x);
             let cell = wrap(cell_index(uy, side, height)) * n + wrap(cell_index(ux, side, width));
             *keep = cell as u8;

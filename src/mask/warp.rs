@@ -37,7 +37,7 @@ impl InverseWarp {
     pub fn bounds<L: Level>(&self) -> ([f32; 2], [f32; 2]) {
         let corners = [0, self.height - 1].map(|y| {
             let row = self.row::<L>(y);
-            [row.at::<L>(0), row.at::<L>(self.width - 1)]
+            [row.at::<L>(0), row.at::<L>(self.width as i32 - 1)]
         });
         let all = || corners.into_iter().flatten();
         let least = all().fold([f32::INFINITY; 2], |m, (x, y)| [m[0].min(x), m[1].min(y)]);
@@ -47,9 +47,9 @@ impl InverseWarp {
 }
 
 impl WarpRow {
-    /// u at pixel `x`.
+    /// u at pixel `x`: of 32 bits, which become an f32 many at a time.
     #[inline(always)]
-    pub fn at<L: Level>(&self, x: usize) -> (f32, f32) {
+    pub fn at<L: Level>(&self, x: i32) -> (f32, f32) {
         let dx = x as f32 + 0.5 - self.centre_x;
         (L::fma(self.step[0], dx, self.start[0]), L::fma(self.step[1], dx, self.start[1]))
     }
