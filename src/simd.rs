@@ -14,7 +14,7 @@ pub(crate) trait Level {
     /// a·b + c, rounded once.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 
-    /// Writes a cache line past the caches, where the machine can. Others see it after [`fence`].
+    /// Writes a cache line past the caches, where the machine can. Nobody reads it before [`fence`], not even this thread.
     ///
     /// # Safety
     /// `to` can be written.

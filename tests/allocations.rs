@@ -11,8 +11,8 @@ use ndarray::{Array1, Array2, Array3, Array4, s};
 use num_traits::Zero;
 use std::sync::Barrier;
 
-/// Large enough to be spread over threads, masks alone too.
-const SHAPE: (usize, usize, usize, usize) = (9, 3, 64, 64);
+/// Large enough to be spread over threads, masks alone too; of several tiles, and a field that is not small.
+const SHAPE: (usize, usize, usize, usize) = (9, 3, 97, 101);
 const N_CLASSES: usize = 10;
 
 /// Every method, every warp and window, eight layers, views.

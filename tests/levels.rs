@@ -229,6 +229,7 @@ fn any_shape() -> impl Strategy<Value = BatchShape> {
     let sides = prop_oneof![
         12 => (1usize..8, side(), side()),
         5 => (7usize..11, 60usize..72, 60usize..72),
+        2 => (1usize..3, 91usize..111, 91usize..111),
         1 => (Just(1usize), 224usize..226, 224usize..226),
     ];
     sides.prop_map(|(n, height, width)| BatchShape::new(n, height, width))

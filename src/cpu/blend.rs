@@ -62,7 +62,7 @@ pub(super) fn mix<T: Pixel>(mix: Mix<'_, T>) {
 }
 
 /// Elements blended together: whole cache lines of every element type.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 impl<T: Pixel> Kernel for Mix<'_, T> {
     type Output = ();
@@ -242,6 +242,49 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Every place of a run in a cache line, with every way of writing it and every kind of mask.
+    fn check_runs<T: Pixel + Debug>(element: fn(u8) -> T) {
+        const LEN: usize = 400;
+        let images = |salt: usize| (0..2 * LEN).map(|i| element((i * 7 + salt) as u8)).collect::<Vec<T>>();
+        let (primary, partner) = (images(1), images(90));
+        // Blocks that are kept, that are given, and that are mixed.
+        let values: Vec<f32> = (0..LEN).map(|i| [1.0, 0.0, (i % 5) as f32 * 0.25][i / 67 % 3]).collect();
+        for (name, level) in available() {
+            for start in 0..2 * BLOCK {
+                for len in [0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 17, LEN - 2 * BLOCK] {
+                    for constant in [None, Some(1.0), Some(0.0), Some(0.375)] {
+                        for stores in [Stores::Plain, Stores::Streaming] {
+                            let run = start..start + len;
+                            let mask = constant.map_or(Mask::Values(&values[..len]), Mask::Constant);
+                            let mut out = vec![element(3); 2 * LEN];
+                            let (primary, partner) = (&primary[run.clone()], &partner[run.clone()]);
+                            dispatch_at(level, Mix { primary, partner, mask, out: &mut out[run.clone()], stores });
+                            crate::simd::fence();
+                            for (i, &got) in out.iter().enumerate() {
+                                let expected = if run.contains(&i) {
+                                    let i = i - start;
+                                    let m = constant.unwrap_or(values[i]);
+                                    blend_one::<T, crate::simd::Portable>(primary[i], partner[i], m)
+                                } else {
+                                    element(3)
+                                };
+                                assert_eq!(got, expected, "{name}, {stores:?}, {constant:?}, {run:?}, element {i}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_any_length_begin_anywhere() {
+        check_runs::<f32>(f32::from);
+        check_runs::<f16>(f16::from);
+        check_runs::<bf16>(bf16::from);
+        check_runs::<u8>(|byte| byte);
     }
 
     #[test]

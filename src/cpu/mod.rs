@@ -126,12 +126,21 @@ impl MixJob<'_> {
         let Scratch { mask, tile, spread, staging: [primary_row, partner_row, out_row] } = scratch;
         let layout = Layout::of(&self.out);
         let (planes, per_pixel) = layout.split(channels);
-        let stores = Stores::of(self.out.shape.iter().product::<usize>() * size_of::<T>());
         let mut primary = RowReader::<T>::new(self.primary, i, sample.primary_view, layout, primary_row)?;
         let mut partner =
             RowReader::<T>::new(self.partner, sample.partner_index, sample.partner_view, layout, partner_row)?;
         let mut out = RowWriter::<T>::new(self.out, i, layout, out_row)?;
-        let spread_px = (SPREAD / per_pixel).max(1);
+        // A staging row is read at once.
+        let stores = if out.is_direct() {
+            Stores::of(self.out.shape.iter().product::<usize>() * size_of::<T>())
+        } else {
+            Stores::Plain
+        };
+        // Whole blocks, where they are not longer than that.
+        let spread_px = match SPREAD / per_pixel {
+            px @ ..blend::BLOCK => px.max(1),
+            px => px / blend::BLOCK * blend::BLOCK,
+        };
         if per_pixel > 1 {
             resize(spread, spread_px * per_pixel, 0.0)?;
         }
@@ -245,9 +254,9 @@ fn for_each_sample(
     elements: usize,
     task: &(dyn Fn(usize, &mut Scratch) -> Result<()> + Sync),
 ) -> Result<()> {
-    let executor = if elements < INLINE_ELEMENTS { &Inline } else { executor };
-    let failure = OnceLock::new();
     let n = plan.heads.len();
+    let executor = if elements < INLINE_ELEMENTS || n == 1 { &Inline } else { executor };
+    let failure = OnceLock::new();
     // Twice through the batch: first the samples that take longest, so that no thread is left with one at the end.
     executor.run(2 * n, &|turn| {
         let i = turn % n;

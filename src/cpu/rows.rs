@@ -175,6 +175,11 @@ impl<'a, T: Copy + Default> RowWriter<'a, T> {
         Ok(RowWriter { place, staging: staging(memory, if place.direct { 0 } else { place.row_len })? })
     }
 
+    /// Whether rows are written where they belong, without staging.
+    pub fn is_direct(&self) -> bool {
+        self.place.direct
+    }
+
     /// `n_rows` rows as they lie in memory, if they lie there one after the other.
     pub fn block(&mut self, plane: usize, y: usize, n_rows: usize) -> Option<&mut [T]> {
         self.place.is_block(n_rows).then(|| {

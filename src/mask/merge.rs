@@ -68,8 +68,18 @@ pub(super) fn clip(value: f32) -> f32 {
 }
 
 pub(super) fn clip_all(mask: &mut [f32]) {
-    for value in mask {
-        *value = clip(*value);
+    dispatch(ClipAll(mask));
+}
+
+struct ClipAll<'a>(&'a mut [f32]);
+
+impl Kernel for ClipAll<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Level>(self) {
+        for value in self.0 {
+            *value = clip(*value);
+        }
     }
 }
 

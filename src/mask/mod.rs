@@ -58,7 +58,7 @@ pub(crate) struct MaskScratch {
     planes: [Vec<u8>; MAX_LAYERS],
     /// A plane of 0 and 1 that is to be smoothed.
     hard: Vec<u8>,
-    /// One row of column counts.
+    /// Rows of column counts.
     columns: Vec<u8>,
     hard_row: Vec<u8>,
     layer: Vec<f32>,

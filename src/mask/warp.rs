@@ -34,6 +34,7 @@ impl InverseWarp {
     }
 
     /// Least and greatest u, as (x, y) pairs. Rounding is monotone, so the corners bound every pixel.
+    #[inline(always)]
     pub fn bounds<L: Level>(&self) -> ([f32; 2], [f32; 2]) {
         let corners = [0, self.height - 1].map(|y| {
             let row = self.row::<L>(y);

@@ -151,7 +151,7 @@ fn compare(written: &Counts, counted: &Counts) -> bool {
         if growth.abs() > TOLERANCE {
             let [before, now] = [before.instructions, count.instructions].map(digits);
             println!("{name}: {before} instructions for each {} were {:+.1} %: {now}", count.unit, 100.0 * growth);
-            fine &= growth < 0.0;
+            fine = false;
             fallen |= growth < 0.0;
         }
     }
@@ -188,7 +188,7 @@ fn page(Counts { tools, counts }: &Counts) -> String {
     let mut page = format!(
         "# Instructions on the CPU\n\n\
          What each part of the engine takes on one thread, counted by Valgrind, which knows no AVX-512.\n\
-         `cargo xtask test` counts again, and fails where one takes 5 % more; `{BLESS}` writes this page.\n\n\
+         `cargo xtask test` counts again, and fails where one takes 5 % more or less; `{BLESS}` writes this page.\n\n\
          draw: of the plan; mask: one layer of the method, rendered and weighed; blend: under a constant mask; batch:\n\
          masks, images and labels of the default configuration.\n\n\
          {tools}\n\n\
@@ -259,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn more_than_5_percent_more_is_too_much() {
+    fn more_than_5_percent_more_or_less_is_not_what_is_written() {
         let before = counts(&[("a", "avx2 32²", 100.0), ("b", "avx2 32²", 1.0)]);
         let after = |a: f64| counts(&[("a", "avx2 32²", a), ("b", "avx2 32²", 1.0)]);
-        for (a, fine) in [(100.0, true), (104.9, true), (105.1, false), (95.1, true), (50.0, true)] {
+        for (a, fine) in [(100.0, true), (104.9, true), (105.1, false), (95.1, true), (94.9, false)] {
             assert_eq!(compare(&before, &after(a)), fine, "{a}");
         }
         // Parts that came or went are written down too.
