@@ -258,7 +258,7 @@ mod tests {
                         for stores in [Stores::Plain, Stores::Streaming] {
                             let run = start..start + len;
                             let mask = constant.map_or(Mask::Values(&values[..len]), Mask::Constant);
-                            let mut out = vec![element(3); 2 * LEN];
+                            let mut out = [element(3); 2 * LEN];
                             let (primary, partner) = (&primary[run.clone()], &partner[run.clone()]);
                             dispatch_at(level, Mix { primary, partner, mask, out: &mut out[run.clone()], stores });
                             crate::simd::fence();
