@@ -17,8 +17,9 @@ fn check<T: Element + num_traits::Zero + PartialEq + std::fmt::Debug>(
     element: fn(f32) -> T,
     to: fn(T) -> f32,
     from: fn(f32) -> T,
+    (n, h, w): (usize, usize, usize),
 ) {
-    let (n, c, h, w) = (29, 3, 17, 23);
+    let c = 3;
     let op = MiaMix::new(Config { k_max: 3, ..Config::default() }).unwrap();
     let place = |salt: usize| {
         move |(n, c, y, x): (usize, usize, usize, usize)| ((n * 31 + c * 7 + y * 13 + x * 3 + salt) % 251) as f32 + 0.3
@@ -53,10 +54,13 @@ fn check<T: Element + num_traits::Zero + PartialEq + std::fmt::Debug>(
 
 #[test]
 fn pixels_and_weights_follow_from_the_masks() {
-    check::<f32>(|v| v, |v| v, |v| v);
-    check::<f16>(f16::from_f32, f16::to_f32_const, f16::from_f32_const);
-    check::<bf16>(bf16::from_f32, bf16::to_f32_const, bf16::from_f32_const);
-    check::<u8>(|v| v as u8, f32::from, |v| v.round_ties_even() as u8);
+    // The larger images are mixed in several tiles.
+    for shape in [(29, 17, 23), (13, 97, 101)] {
+        check::<f32>(|v| v, |v| v, |v| v, shape);
+        check::<f16>(f16::from_f32, f16::to_f32_const, f16::from_f32_const, shape);
+        check::<bf16>(bf16::from_f32, bf16::to_f32_const, bf16::from_f32_const, shape);
+        check::<u8>(|v| v as u8, f32::from, |v| v.round_ties_even() as u8, shape);
+    }
 }
 
 #[test]

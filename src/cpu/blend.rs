@@ -160,9 +160,14 @@ pub(super) struct Choose<'a, T> {
     pub out: &'a mut [T],
 }
 
+#[inline(always)]
+fn chosen<V>(m: f32, primary: V, partner: V) -> V {
+    if m >= 0.5 { primary } else { partner }
+}
+
 pub(super) fn choose<T: Copy>(choose: Choose<'_, T>) {
     match choose.mask {
-        Mask::Constant(m) => choose.out.copy_from_slice(if m >= 0.5 { choose.primary } else { choose.partner }),
+        Mask::Constant(m) => choose.out.copy_from_slice(chosen(m, choose.primary, choose.partner)),
         Mask::Values(_) => dispatch(choose),
     }
 }
@@ -173,7 +178,7 @@ impl<T: Copy> Kernel for Choose<'_, T> {
     fn run<L: Level>(self) {
         let Choose { primary, partner, mask: Mask::Values(mask), out } = self else { return };
         for (((out, &primary), &partner), &m) in out.iter_mut().zip(primary).zip(partner).zip(mask) {
-            *out = if m >= 0.5 { primary } else { partner };
+            *out = chosen(m, primary, partner);
         }
     }
 }
