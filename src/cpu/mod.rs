@@ -255,12 +255,14 @@ fn for_each_sample(
     task: &(dyn Fn(usize, &mut Scratch) -> Result<()> + Sync),
 ) -> Result<()> {
     let n = plan.heads.len();
-    let executor = if elements < INLINE_ELEMENTS || n == 1 { &Inline } else { executor };
+    let executor = if elements < INLINE_ELEMENTS { &Inline } else { executor };
     let failure = OnceLock::new();
     // Twice through the batch: first the samples that take longest, so that no thread is left with one at the end.
-    executor.run(2 * n, &|turn| {
+    // One sample alone is one task.
+    let n_turns = if n == 1 { 1 } else { 2 * n };
+    executor.run(n_turns, &|turn| {
         let i = turn % n;
-        if is_long(plan, i) != (turn < n) {
+        if n > 1 && is_long(plan, i) != (turn < n) {
             return;
         }
         let _mode = DefaultFloatMode::enter();
