@@ -31,6 +31,8 @@ use std::ffi::c_void;
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
 ///         must overlap no input's and no other output's.
 ///
+/// Threads: op and plan may be shared; the tensors are the call's alone as far as it writes them.
+///
 /// On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
 /// stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
 /// from the stream's pool. A class id of num_classes or more is no error and gives a row of zeros. A stream that is
@@ -64,7 +66,7 @@ pub unsafe extern "C" fn miamix_apply(
 /// @param[in] seed         As for miamix_plan_draw().
 /// @param[in] first_sample As for miamix_plan_draw().
 ///
-/// All other arguments, and the result, are those of miamix_apply().
+/// All other arguments, the result, and what is said of threads and devices are those of miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_mix(
     op: *const miamix_op,
@@ -99,6 +101,8 @@ pub unsafe extern "C" fn miamix_mix(
 /// @param[out] mixed_maps   As maps; must overlap neither.
 /// @param[in]  stream       As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply_maps(
     op: *const miamix_op,
@@ -130,7 +134,9 @@ pub unsafe extern "C" fn miamix_apply_maps(
 /// @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
 /// @param[out] label_weight [N] of float32; may be NULL.
 /// @param[in]  stream       As for miamix_apply().
-/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success.
+/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must not overlap.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_masks(
     op: *const miamix_op,
@@ -168,6 +174,8 @@ pub unsafe extern "C" fn miamix_masks(
 /// @param[in]  stream              Ignored: there are no gradients on CUDA devices yet.
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
 ///         nor each other.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_backward(
     op: *const miamix_op,
