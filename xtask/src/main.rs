@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod cuda;
 mod demo;
+mod hosts;
 mod instructions;
 mod mutants;
 mod neon;

@@ -7,7 +7,7 @@ use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cuda, demo, partial, wheel};
+use crate::{cuda, demo, hosts, partial, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -100,6 +100,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("ONNX Runtime training", || hosts::training_tests(workspace)),
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
