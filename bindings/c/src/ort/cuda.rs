@@ -116,3 +116,6 @@ impl OnDevice for Masks {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

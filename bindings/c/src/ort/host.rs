@@ -121,7 +121,7 @@ impl Element {
     const ALL: [Element; 6] =
         [Element::Float, Element::Float16, Element::Bfloat16, Element::Uint8, Element::Int64, Element::Bool];
 
-    fn to_onnx(self) -> sys::ONNXTensorElementDataType {
+    pub(super) fn to_onnx(self) -> sys::ONNXTensorElementDataType {
         use sys::ONNXTensorElementDataType::*;
         match self {
             Element::Float => ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
