@@ -20,7 +20,7 @@
 
 typedef int CUresult;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900 };
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 
 namespace {
 struct Context {
@@ -43,6 +43,10 @@ std::recursive_mutex lock;
 Context context_list[2] = {{0}, {1}};
 Stream stream_list[4] = {
     {&context_list[0], {}, false, {}}, {&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}, {&context_list[0], {}, false, {}}};
+// Those of an application; they never move.
+std::deque<Stream> made_streams;
+// What every call answers after a fault; 0 before.
+int broken = 0;
 thread_local std::vector<Context*> current;
 std::map<const void*, size_t> allocations;
 std::string failure;
@@ -56,11 +60,18 @@ Stream* stream_of(void* stream) {
   for (Stream& known : stream_list) {
     if (&known == stream) return &known;
   }
+  for (Stream& known : made_streams) {
+    if (&known == stream) return &known;
+  }
   return nullptr;
 }
 
+#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
+
 // Checks that a call can be made, and puts its work on the stream.
 CUresult put(void* stream, std::function<void()> work) {
+  LOCK;
+  if (broken) return broken;
   Stream* to = stream_of(stream);
   if (!to) return INVALID_HANDLE;
   if (current.empty() || current.back() != to->context) return INVALID_CONTEXT;
@@ -73,8 +84,6 @@ CUresult put(void* stream, std::function<void()> work) {
   return SUCCESS;
 }
 }  // namespace
-
-#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
 
 API CUresult cuInit(unsigned) { return getenv("STAND_IN_INIT") ? atoi(getenv("STAND_IN_INIT")) : SUCCESS; }
 API CUresult cuDeviceGetCount(int* count) {
@@ -241,3 +250,5 @@ API const char* stand_in_mistake(const char* name, int order, const void* parame
   }
   return "no such kernel";
 }
+
+#include "application.h"
