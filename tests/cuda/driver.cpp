@@ -26,11 +26,15 @@ namespace {
 struct Context {
   int number;
 };
+struct Work {
+  std::function<void()> run;
+  bool is_kernel;
+};
 struct Stream {
   Context* context;
-  std::deque<std::function<void()>> queue;
+  std::deque<Work> queue;
   bool capturing;
-  std::vector<std::function<void()>> graph;
+  std::vector<Work> graph;
 };
 struct Event {
   bool passed;
@@ -69,7 +73,7 @@ Stream* stream_of(void* stream) {
 #define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
 
 // Checks that a call can be made, and puts its work on the stream.
-CUresult put(void* stream, std::function<void()> work) {
+CUresult put(void* stream, std::function<void()> work, bool is_kernel = false) {
   LOCK;
   if (broken) return broken;
   Stream* to = stream_of(stream);
@@ -77,9 +81,9 @@ CUresult put(void* stream, std::function<void()> work) {
   if (current.empty() || current.back() != to->context) return INVALID_CONTEXT;
   if (fail_call > 0 && --fail_call == 0) return 999;
   if (to->capturing) {
-    to->graph.push_back(std::move(work));
+    to->graph.push_back({std::move(work), is_kernel});
   } else {
-    to->queue.push_back(std::move(work));
+    to->queue.push_back({std::move(work), is_kernel});
   }
   return SUCCESS;
 }
@@ -168,7 +172,7 @@ API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     memcpy(aligned.data(), parameter.data(), kernel->bytes);
     const char* error = on_cpu::launch(*chosen, grid_x, block_x, shared_bytes, aligned.data(), order, seed++);
     if (error && failure.empty()) failure = error;
-  });
+  }, true);
 }
 API CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
   return put(stream, [=] {
@@ -228,7 +232,7 @@ API const char* stand_in_run(void* stream) {
   failure.clear();
   Stream* from = stream_of(stream);
   while (!from->queue.empty()) {
-    from->queue.front()();
+    from->queue.front().run();
     from->queue.pop_front();
   }
   told = failure;
@@ -239,7 +243,7 @@ API void stand_in_end_capture(void* stream) { LOCK; stream_of(stream)->capturing
 // Puts what was captured on a stream onto it.
 API void stand_in_replay(void* stream) {
   LOCK;
-  for (auto& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
+  for (Work& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
 }
 // Runs one of the deliberate mistakes.
 API const char* stand_in_mistake(const char* name, int order, const void* parameter) {

@@ -7,10 +7,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-#: Seconds of each part on a machine with a GPU, after which it is stopped; all of them end within ten minutes.
-FULL, QUICK = "full", "quick"
-
-
 @dataclass
 class Table:
     columns: list[str]
@@ -42,7 +38,7 @@ class Part:
     _start: float = field(default_factory=time.monotonic, repr=False)
 
     def check(self, name: str, passed: bool, detail: str = "") -> None:
-        self.checks.append(Check(name, passed, detail))
+        self.checks.append(Check(name, bool(passed), detail))
         self.save()
 
     def table(self, *columns: str) -> Table:
