@@ -178,7 +178,7 @@ pub fn on_cpu(workspace: &Workspace) -> Result<()> {
 }
 
 /// Builds the stand-in driver; its folder.
-fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
+pub fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
     let sources = workspace.existing("tests/cuda")?;
     let folder = workspace.target.join("cuda");
     let library = folder.join("stand-in");
