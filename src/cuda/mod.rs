@@ -300,6 +300,25 @@ impl MiaMix {
         unsafe { run(plan, launch, None, workspace, stream) }
     }
 
+    /// [`MiaMix::pass_through`] of a batch in device memory.
+    ///
+    /// # Errors
+    /// As [`MiaMix::apply_cuda`].
+    ///
+    /// # Safety
+    /// As [`MiaMix::apply_cuda`].
+    pub unsafe fn pass_through_cuda(
+        &self,
+        batch: DeviceBatch<'_>,
+        output: DeviceOutput<'_>,
+        workspace: Option<Workspace>,
+        stream: CudaStream,
+    ) -> Result<()> {
+        let (op, plan) = self.still(&batch.images)?;
+        // SAFETY: the caller's promise.
+        unsafe { op.apply_cuda(PlanSource::Host(&plan), batch, output, workspace, stream) }
+    }
+
     /// Mixes label maps in device memory under a plan, as [`MiaMix::apply_maps`] does: addresses by [`Maps::from_raw`].
     ///
     /// # Errors

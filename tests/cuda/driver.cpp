@@ -20,17 +20,21 @@
 
 typedef int CUresult;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900 };
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 
 namespace {
 struct Context {
   int number;
 };
+struct Work {
+  std::function<void()> run;
+  bool is_kernel;
+};
 struct Stream {
   Context* context;
-  std::deque<std::function<void()>> queue;
+  std::deque<Work> queue;
   bool capturing;
-  std::vector<std::function<void()>> graph;
+  std::vector<Work> graph;
 };
 struct Event {
   bool passed;
@@ -43,6 +47,10 @@ std::recursive_mutex lock;
 Context context_list[2] = {{0}, {1}};
 Stream stream_list[4] = {
     {&context_list[0], {}, false, {}}, {&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}, {&context_list[0], {}, false, {}}};
+// Those of an application; they never move.
+std::deque<Stream> made_streams;
+// What every call answers after a fault; 0 before.
+int broken = 0;
 thread_local std::vector<Context*> current;
 thread_local int capture_mode = 0;
 int device_of_addresses = 0;
@@ -62,19 +70,26 @@ Stream* stream_of(void* stream) {
   for (Stream& known : stream_list) {
     if (&known == stream) return &known;
   }
+  for (Stream& known : made_streams) {
+    if (&known == stream) return &known;
+  }
   return nullptr;
 }
 
+#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
+
 // Checks that a call can be made, and puts its work on the stream.
-CUresult put(void* stream, std::function<void()> work) {
+CUresult put(void* stream, std::function<void()> work, bool is_kernel = false) {
+  LOCK;
+  if (broken) return broken;
   Stream* to = stream_of(stream);
   if (!to) return INVALID_HANDLE;
   if (current.empty() || current.back() != to->context) return INVALID_CONTEXT;
   if (fail_call > 0 && --fail_call == 0) return 999;
   if (to->capturing) {
-    to->graph.push_back(std::move(work));
+    to->graph.push_back({std::move(work), is_kernel});
   } else {
-    to->queue.push_back(std::move(work));
+    to->queue.push_back({std::move(work), is_kernel});
   }
   return SUCCESS;
 }
@@ -87,8 +102,6 @@ bool breaks_a_capture() {
   return capturing && capture_mode != RELAXED;
 }
 }  // namespace
-
-#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
 
 API CUresult cuInit(unsigned) { return getenv("STAND_IN_INIT") ? atoi(getenv("STAND_IN_INIT")) : SUCCESS; }
 API CUresult cuDeviceGetCount(int* count) {
@@ -188,7 +201,7 @@ API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     memcpy(aligned.data(), parameter.data(), kernel->bytes);
     const char* error = on_cpu::launch(*chosen, grid_x, block_x, shared_bytes, aligned.data(), order, seed++);
     if (error && failure.empty()) failure = error;
-  });
+  }, true);
 }
 API CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
   return put(stream, [=] {
@@ -255,7 +268,7 @@ API const char* stand_in_run(void* stream) {
   failure.clear();
   Stream* from = stream_of(stream);
   while (!from->queue.empty()) {
-    from->queue.front()();
+    from->queue.front().run();
     from->queue.pop_front();
   }
   told = failure;
@@ -268,7 +281,7 @@ API void stand_in_end_capture(void* stream) { LOCK; stream_of(stream)->capturing
 // Puts what was captured on a stream onto it.
 API void stand_in_replay(void* stream) {
   LOCK;
-  for (auto& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
+  for (Work& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
 }
 // Runs one of the deliberate mistakes.
 API const char* stand_in_mistake(const char* name, int order, const void* parameter) {
@@ -279,3 +292,5 @@ API const char* stand_in_mistake(const char* name, int order, const void* parame
   }
   return "no such kernel";
 }
+
+#include "application.h"

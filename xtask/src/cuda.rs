@@ -163,10 +163,10 @@ fn usage(log: &str) -> Vec<(String, u32, u32)> {
 
 /// Runs the CUDA engine against a driver that runs kernels on the CPU: the sources, and the committed PTX.
 pub fn on_cpu(workspace: &Workspace) -> Result<()> {
-    build_stand_in(workspace)?;
-    // The engine; then the C calls on device memory, within the whole workspace, whose features are those of the
-    // earlier build.
-    for tests in [["--test", "cuda"], ["--lib", "cuda"]] {
+    stand_in(workspace)?;
+    // The engine; then the C calls on device memory, and their statuses, within the whole workspace, whose features are
+    // those of the earlier build.
+    for tests in [&["--test", "cuda"][..], &["--lib", "cuda"], &["--test", "c_programs", "cuda"]] {
         let mut test = workspace.cargo();
         find_stand_in(workspace, &mut test)?;
         command::run(test.args(["test", "--workspace", "--locked"]).args(tests))?;
@@ -183,7 +183,7 @@ fn folder_of_stand_in(workspace: &Workspace) -> PathBuf {
 pub fn find_stand_in(workspace: &Workspace, program: &mut Command) -> Result<()> {
     let folder = folder_of_stand_in(workspace);
     if !folder.join("libcuda.so.1").is_file() {
-        build_stand_in(workspace)?;
+        stand_in(workspace)?;
     }
     let mut paths = vec![folder];
     paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
@@ -191,8 +191,8 @@ pub fn find_stand_in(workspace: &Workspace, program: &mut Command) -> Result<()>
     Ok(())
 }
 
-/// Builds the stand-in driver.
-fn build_stand_in(workspace: &Workspace) -> Result<()> {
+/// Builds the stand-in driver; its folder.
+pub fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
     let sources = workspace.existing("tests/cuda")?;
     let library = folder_of_stand_in(workspace);
     fs::create_dir_all(&library)?;
@@ -217,7 +217,8 @@ fn build_stand_in(workspace: &Workspace) -> Result<()> {
         compile.arg(sources.join(file));
     }
     compile.arg(&translated).arg("-o").arg(library.join("libcuda.so.1"));
-    command::run_quietly("Building the stand-in driver", &mut compile, &workspace.log("cuda-stand-in"))
+    command::run_quietly("Building the stand-in driver", &mut compile, &workspace.log("cuda-stand-in"))?;
+    Ok(library)
 }
 
 #[cfg(test)]
