@@ -497,6 +497,40 @@ void test_masks_maps_gradients(const miamix::Op& op) {
     CHECK(equal_bytes(got_own, own) && equal_bytes(got_partner, partner));
 }
 
+/// Plans in device memory, as far as they come without a device: bindings/c/src/abi/tests.rs follows them further.
+void test_device_plans(const miamix::Op& op) {
+    std::size_t plan_bytes = 0, workspace_bytes = 0, backward_bytes = 0;
+    miamix::check(miamix_cuda_sizes(op.get(), &batch_shape, &plan_bytes, &workspace_bytes, &backward_bytes));
+    const miamix::CudaSizes sizes = op.cuda_sizes(batch_shape);
+    CHECK(sizes.plan == plan_bytes && sizes.workspace == workspace_bytes && sizes.backward_workspace == backward_bytes);
+    CHECK(sizes.plan > 0 && sizes.backward_workspace >= sizes.workspace + pixels * sizeof(float));
+
+    alignas(256) static unsigned char buffer[1];  // never touched
+    const miamix::Plan plan = op.draw(batch_shape, 11);
+    const miamix::Plan device_plan = op.plan_on_device(batch_shape, buffer, sizes.plan, buffer, sizes.workspace);
+    CHECK(device_plan.shape().samples == N && device_plan.shape().width == W);
+    THROWS(Unsupported, UNSUPPORTED, "plan: must not be one in device memory, which only calls on CUDA tensors read",
+           device_plan.to_json());
+    THROWS(Unsupported, UNSUPPORTED, "device_plan: must be one of miamix_plan_on_device()", plan.upload(plan));
+    THROWS(InvalidArgument, INVALID_ARGUMENT,
+           "buffer: must have at least " + std::to_string(sizes.plan) + " bytes, got 7",
+           op.plan_on_device(batch_shape, buffer, 7));
+    THROWS(InvalidArgument, INVALID_ARGUMENT, "workspace: must not be NULL where it has bytes, got NULL",
+           op.plan_on_device(batch_shape, buffer, sizes.plan, nullptr, 1));
+    // Without a driver; with one there is no context here, or memory that it does not know.
+    const auto fails = [](auto call) {
+        try {
+            call();
+        } catch (const miamix::CudaError&) {
+            return true;
+        }
+        return false;
+    };
+    CHECK(fails([&] { plan.upload(device_plan); }));
+    CHECK(fails([] { miamix::check_labels(); }));
+    CHECK(fails([] { miamix::cuda_device_of(buffer); }));
+}
+
 /// Each error that a call can be made to give is the exception of its status, with the library's words.
 void test_errors(const miamix::Op& op) {
     std::vector<float> images(elements), mixed(elements, -1.0f), rows(entries);
@@ -566,6 +600,7 @@ int main() {
     }
     test_labels(op);
     test_masks_maps_gradients(op);
+    test_device_plans(op);
     test_errors(op);
     // From another translation unit that has the header, too.
     CHECK(drawn_elsewhere(miamix::Op(), batch_shape).to_json() == op.draw(batch_shape, 5).to_json());
