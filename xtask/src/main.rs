@@ -2,7 +2,9 @@
 
 mod bench;
 mod command;
+mod cpp_host;
 mod cuda;
+mod debian;
 mod demo;
 mod instructions;
 mod mutants;
@@ -10,6 +12,7 @@ mod neon;
 mod partial;
 mod photos;
 mod python;
+mod sanitize;
 mod test;
 mod wheel;
 mod workspace;

@@ -7,7 +7,7 @@ use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cuda, demo, partial, wheel};
+use crate::{cpp_host, cuda, demo, partial, sanitize, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -89,17 +89,21 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
         step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
         step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
+        step("Core and C: AddressSanitizer", || sanitize::address(workspace)),
+        step("Core and C: ThreadSanitizer", || sanitize::thread(workspace)),
     ];
     if scope == Scope::Core {
         return steps;
     }
     steps.push(step("Release build", || command::run(&mut workspace.release_build())));
+    steps.push(step("C: the release library, under Valgrind too", || release_library(workspace)));
     steps.push(step("CPU engine: no part takes more instructions", || instructions::none_takes_more(workspace)));
     for (host, pythons) in HOSTS {
         steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, &pythons)));
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("ONNX Runtime from C++", || cpp_host_tests(workspace)),
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
@@ -225,6 +229,24 @@ fn built_program(workspace: &Workspace) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// What the release library exports and needs, how large it is, and what Valgrind says of it.
+fn release_library(workspace: &Workspace) -> Result<()> {
+    /// What a trainer is willing to ship.
+    const MOST_BYTES: u64 = 3_000_000;
+    let library = built_library(workspace)?;
+    let mut test = workspace.cargo();
+    test.env("MIAMIX_LIBRARY", &library);
+    command::run(test.args(["test", "--workspace", "--locked", "--test", "c_programs", "the_library_"]))?;
+    let stripped = workspace.target.join("libmiamix-stripped");
+    command::run(Command::new("strip").arg(&library).arg("-o").arg(&stripped))?;
+    let bytes = fs::metadata(&stripped)?.len();
+    println!("stripped: {:.2} MB", bytes as f64 / 1e6);
+    if bytes >= MOST_BYTES {
+        bail!("the stripped library has {bytes} bytes, and at most {MOST_BYTES} are meant");
+    }
+    sanitize::valgrind(workspace, &library)
+}
+
 fn host_tests(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<()> {
     let library = built_library(workspace)?;
     let program = built_program(workspace)?;
@@ -245,6 +267,20 @@ fn rust_host_tests(workspace: &Workspace) -> Result<()> {
     test.env("ORT_DYLIB_PATH", runtime).env("MIAMIX_REQUIRE_ORT", "1");
     // Within the whole workspace, whose features are those of the earlier build.
     command::run(test.args(["test", "--workspace", "--locked", "--test", "ort"]))
+}
+
+/// A C++ program loads ONNX Runtime, and the operator into it: every host whose wheel has the library apart.
+fn cpp_host_tests(workspace: &Workspace) -> Result<()> {
+    let (library, program) = (built_library(workspace)?, built_program(workspace)?);
+    let mut runtimes = Vec::new();
+    for (host, pythons) in &HOSTS[1..] {
+        match host_venv(workspace, host, pythons) {
+            Ok(venv) => runtimes.push(runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?),
+            Err(error) if error.is::<Skip>() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    cpp_host::test(workspace, &library, &program, &runtimes)
 }
 
 /// ONNX Runtime's own library in a wheel.
