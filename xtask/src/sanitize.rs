@@ -80,7 +80,12 @@ pub fn valgrind(workspace: &Workspace, library: &Path) -> Result<()> {
     let valgrind = || {
         let mut command = tool.command();
         // Its processor has no AVX-512, so the library takes AVX2.
-        command.args(["--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
+        command.args([
+            "--error-exitcode=9",
+            "--leak-check=full",
+            "--errors-for-leak-kinds=definite",
+            "--show-leak-kinds=definite",
+        ]);
         command
     };
     let compile = |name: &str| -> Result<PathBuf> {
