@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{LazyLock, Mutex};
 
-const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
+const WARNINGS: [&str; 6] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"];
+
+/// Those that C++ written for C++ meets as well.
+const CPP_WARNINGS: [&str; 2] = ["-Wsign-conversion", "-Wold-style-cast"];
 
 /// What a static library leaves to its user.
 const STATIC_NEEDS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
@@ -110,13 +113,21 @@ fn compiler_for(standard: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Compiles `source`, links it to the library in a folder one way or the other, and runs it; what it prints.
-fn run_program(source: &Path, standard: &str, library: &Path, link_static: bool) -> Option<String> {
-    let name = source.file_stem().and_then(OsStr::to_str).unwrap();
+/// What the test programs are compiled with beside the warnings.
+const DEFINE_VERSION: &str = concat!("-DEXPECTED_VERSION=\"", env!("CARGO_PKG_VERSION"), "\"");
+
+/// Compiles a source and throws the result away.
+fn compile(command: &mut Command, source: &Path) {
+    let name = source.file_name().and_then(OsStr::to_str).unwrap();
+    run(command.arg("-c").arg(source).arg("-o").arg(work("programs").join(format!("{name}.o"))));
+}
+
+/// Compiles sources, links them to the library in a folder one way or the other, and runs the program; what it prints.
+fn run_program(sources: &[PathBuf], standard: &str, library: &Path, link_static: bool) -> Option<String> {
+    let name = sources[0].file_stem().and_then(OsStr::to_str).unwrap();
     let program = work("programs").join(format!("{name}-{standard}-{}", if link_static { "static" } else { "shared" }));
     let mut command = compiler_for(standard)?;
-    command.arg(format!("-DEXPECTED_VERSION=\"{}\"", env!("CARGO_PKG_VERSION")));
-    command.arg(source).args(["-x", "none", "-o"]).arg(&program);
+    command.arg(DEFINE_VERSION).args(sources).args(["-x", "none", "-o"]).arg(&program);
     if link_static {
         command.arg(library.join("libmiamix.a")).args(STATIC_NEEDS);
     } else {
@@ -127,13 +138,28 @@ fn run_program(source: &Path, standard: &str, library: &Path, link_static: bool)
     Some(String::from_utf8(run(&mut Command::new(program)).stdout).unwrap())
 }
 
+/// The C++ face against the C one: two translation units.
+fn wrapper() -> [PathBuf; 2] {
+    ["wrapper.cpp", "elsewhere.cpp"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cpp").join(name))
+}
+
 #[test]
-fn the_header_is_clean_in_every_standard() {
+fn the_headers_are_clean_in_every_standard() {
     let source = work("programs").join("header.c");
     fs::write(&source, "#include \"miamix.h\"\nint header_is_not_empty(void);\n").unwrap();
     for standard in ["c99", "c11", "c17", "c2x", "c++11", "c++14", "c++17", "c++20"] {
         if let Some(mut command) = compiler_for(standard) {
-            run(command.arg("-fsyntax-only").arg(&source));
+            compile(&mut command, &source);
+        }
+    }
+    // Alone, and with its templates in use.
+    let source = work("programs").join("header.cpp");
+    fs::write(&source, "#include \"miamix.hpp\"\nint header_is_not_empty();\n").unwrap();
+    for standard in ["c++17", "c++20", "c++2b"] {
+        for source in [&source, &wrapper()[0]] {
+            if let Some(mut command) = compiler_for(standard) {
+                compile(command.args(CPP_WARNINGS).arg(DEFINE_VERSION), source);
+            }
         }
     }
 }
@@ -143,7 +169,10 @@ fn programs_of_every_kind_meet_the_library() {
     for (standard, link_static) in
         [("c99", false), ("c11", false), ("c17", false), ("c++17", false), ("c17", true), ("c++17", true)]
     {
-        run_program(&program("abi.c"), standard, &LIBRARY, link_static);
+        run_program(&[program("abi.c")], standard, &LIBRARY, link_static);
+    }
+    for (standard, link_static) in [("c++17", false), ("c++20", false), ("c++17", true)] {
+        run_program(&wrapper(), standard, &LIBRARY, link_static);
     }
 }
 
@@ -156,7 +185,7 @@ fn program(name: &str) -> PathBuf {
 #[cfg(target_os = "linux")]
 #[test]
 fn every_status_is_reached_those_of_cuda_on_the_stand_in_driver() {
-    let printed = run_program(&program("statuses.c"), "c11", &PANICKING, false).unwrap();
+    let printed = run_program(&[program("statuses.c")], "c11", &PANICKING, false).unwrap();
     if printed == "reached 0 1 2 3 4 5 6 9\n" {
         assert!(env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
         return;
@@ -167,37 +196,44 @@ fn every_status_is_reached_those_of_cuda_on_the_stand_in_driver() {
 #[cfg(unix)]
 #[test]
 fn a_child_forked_at_any_moment_mixes() {
-    let printed = run_program(&program("forks.c"), "c11", &LIBRARY, false).unwrap();
+    let printed = run_program(&[program("forks.c")], "c11", &LIBRARY, false).unwrap();
     assert_eq!(printed, "1000 forks, 0 failed\n");
 }
 
 #[test]
-fn the_example_runs() {
-    let printed = run_program(&root().join("examples/c/mix_batch.c"), "c99", &LIBRARY, false).unwrap();
-    let sums: Vec<f32> =
-        printed.lines().map(|row| row.split_whitespace().map(|n| n.parse::<f32>().unwrap()).sum()).collect();
-    // Two numbers of two digits each: they miss 1 by 0.01 at most.
-    assert!(sums.len() == 8 && sums.iter().all(|sum| (sum - 1.0).abs() < 0.0101), "{printed}");
+fn the_examples_run() {
+    for (source, standard) in [("examples/c/mix_batch.c", "c99"), ("examples/cpp/mix_batch.cpp", "c++17")] {
+        let Some(printed) = run_program(&[root().join(source)], standard, &LIBRARY, false) else { continue };
+        let sums: Vec<f32> =
+            printed.lines().map(|row| row.split_whitespace().map(|n| n.parse::<f32>().unwrap()).sum()).collect();
+        // Two numbers of two digits each: they miss 1 by 0.01 at most.
+        assert!(sums.len() == 8 && sums.iter().all(|sum| (sum - 1.0).abs() < 0.0101), "{source}: {printed}");
+    }
 }
 
 #[test]
 fn the_snippets_of_the_readme_compile() {
+    // What a snippet takes for granted. A function comes twice, as a definition alone would lack a prototype in C.
+    let tensors = "extern miamix_tensor images, partner_images, labels;\n\
+                   extern miamix_tensor mixed_images, mixed_labels, label_weight;\n";
+    let buffers = "extern std::vector<float> images, mixed_images, mixed_labels;\n\
+                   extern std::vector<std::int64_t> class_ids;\n";
+    let function = "extern uint64_t seed, first_sample;\nvoid snippet(void);\nvoid snippet(void) {\n";
+    let c = format!("#include <stdio.h>\n#include \"miamix.h\"\n{tensors}{function}");
+    let cpp = format!("#include \"miamix.hpp\"\n{buffers}{function}");
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let snippets: Vec<&str> =
-        readme.split("```c\n").skip(1).map(|rest| rest.split_once("```").expect("a fence ends").0).collect();
-    assert!(!snippets.is_empty(), "README.md shows no C");
-    // What a snippet takes for granted. Its function comes twice, as a definition alone would lack a prototype.
-    let before = "#include <stdio.h>\n#include \"miamix.h\"\n\
-                  extern uint64_t seed, first_sample;\n\
-                  extern miamix_tensor images, partner_images, labels;\n\
-                  extern miamix_tensor mixed_images, mixed_labels, label_weight;\n\
-                  void snippet(void);\nvoid snippet(void) {\n";
-    for (i, snippet) in snippets.iter().enumerate() {
-        let source = work("programs").join(format!("readme-{i}.c"));
-        fs::write(&source, format!("{before}{snippet}}}\n")).unwrap();
-        for standard in ["c99", "c++17"] {
-            if let Some(mut command) = compiler_for(standard) {
-                run(command.arg("-fsyntax-only").arg(&source));
+    for (language, before, standards) in [("c", c, ["c99", "c++17"]), ("cpp", cpp, ["c++17", "c++20"])] {
+        let fence = format!("```{language}\n");
+        let snippets: Vec<&str> =
+            readme.split(&fence).skip(1).map(|rest| rest.split_once("```").expect("a fence ends").0).collect();
+        assert!(!snippets.is_empty(), "README.md shows no {language}");
+        for (i, snippet) in snippets.iter().enumerate() {
+            let source = work("programs").join(format!("readme-{i}.{language}"));
+            fs::write(&source, format!("{before}{snippet}}}\n")).unwrap();
+            for standard in standards {
+                if let Some(mut command) = compiler_for(standard) {
+                    compile(&mut command, &source);
+                }
             }
         }
     }

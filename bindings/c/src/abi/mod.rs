@@ -19,10 +19,11 @@
 //! That is all that a training loop needs; to keep, read or write a plan, draw it with miamix_plan_draw() and use
 //! it with miamix_apply(). The chapters: versions and errors, parameters, the operator, plans, tensors, mixing.
 //!
-//! Ownership. miamix_op_create(), miamix_plan_draw() and miamix_plan_from_json() give a handle to the
-//! caller, who releases it with the _free() function of its type; freeing NULL does nothing. All other
-//! arguments are borrowed for the call: tensors, their shapes and their memory stay with the caller.
-//! An argument that is a pointer to const is not changed. Strings that a function returns belong to the library.
+//! Ownership. miamix_op_create(), miamix_plan_draw(), miamix_plan_from_json() and miamix_plan_on_device()
+//! give a handle to the caller, who releases it with the _free() function of its type; freeing NULL does
+//! nothing. All other arguments are borrowed for the call: tensors, their shapes and their memory stay with
+//! the caller. An argument that is a pointer to const is not changed. Strings that a function returns belong
+//! to the library.
 //!
 //! Threads. Every function may be called on any thread, and operators and plans may be used by any number of
 //! threads at once, except that miamix_plan_redraw() and the _free() functions need their handle alone.
@@ -47,6 +48,8 @@ mod apply;
 mod boundary;
 mod config;
 mod cuda;
+#[cfg_attr(not(feature = "cuda"), path = "no_device.rs")]
+mod device;
 mod op;
 mod plan;
 mod status;
