@@ -2,6 +2,7 @@
 
 mod bench;
 mod command;
+mod cpp;
 mod cuda;
 mod demo;
 mod instructions;
