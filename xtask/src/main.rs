@@ -2,6 +2,7 @@
 
 mod bench;
 mod command;
+mod cpp;
 mod cpp_host;
 mod cuda;
 mod debian;

@@ -7,7 +7,7 @@ use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cpp_host, cuda, demo, gpu, hosts, partial, sanitize, wheel};
+use crate::{cpp, cpp_host, cuda, demo, gpu, hosts, partial, sanitize, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -87,6 +87,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         ),
         step("Reference and benches: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
+        step("C and C++: headers under Clang", || cpp::clang(workspace)),
         step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
         step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
         step("Core and C: AddressSanitizer", || sanitize::address(workspace)),
@@ -110,6 +111,8 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
         step("CUDA: what a GPU is to run, rehearsed", || gpu::rehearse(workspace, &python_venv(workspace)?)),
+        step("C++: the CMake package, every way", || cpp::cmake(workspace)),
+        step("C++: a trainer on LibTorch", || cpp::trainer(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
@@ -308,12 +311,17 @@ pub fn runtime_library(capi: &Path) -> Result<PathBuf> {
 /// The minor versions of Python 3 for which there are wheels of everything that the tests of the Python package meet.
 const TORCH_PYTHONS: RangeInclusive<u32> = 11..=13;
 
-/// The environment of the Python package's tests, with the wheel of the release build.
-fn python_venv(workspace: &Workspace) -> Result<Venv> {
+/// The environment of the Python package's tests.
+pub fn torch_venv(workspace: &Workspace) -> Result<Venv> {
     let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
     let python = TORCH_PYTHONS.into_iter().find_map(Python::at_hand);
     let python = python.ok_or_else(|| Skip("torch has wheels for CPython 3.11 to 3.13, and none is here".into()))?;
-    let venv = Venv::of_no_other(workspace, "python", &requirements, &python)?;
+    Venv::of_no_other(workspace, "python", &requirements, &python)
+}
+
+/// The same, with the wheel of the release build.
+fn python_venv(workspace: &Workspace) -> Result<Venv> {
+    let venv = torch_venv(workspace)?;
     venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
     Ok(venv)
 }
