@@ -5,6 +5,7 @@ mod command;
 mod cuda;
 mod demo;
 mod instructions;
+mod java;
 mod mutants;
 mod neon;
 mod partial;

@@ -2,6 +2,7 @@
 
 use crate::command::{self, heading, seconds};
 use crate::instructions;
+use crate::java;
 use crate::mutants;
 use crate::neon;
 use crate::photos::photos;
@@ -103,6 +104,8 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
+        step("Java: the jar and its tests", || java::package(workspace)),
+        step("Java: examples", || java::examples(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
