@@ -10,6 +10,7 @@ mod demo;
 mod gpu;
 mod hosts;
 mod instructions;
+mod java;
 mod mutants;
 mod neon;
 mod partial;

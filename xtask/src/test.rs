@@ -2,6 +2,7 @@
 
 use crate::command::{self, heading, seconds};
 use crate::instructions;
+use crate::java;
 use crate::mutants;
 use crate::neon;
 use crate::photos::photos;
@@ -113,6 +114,8 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("CUDA: what a GPU is to run, rehearsed", || gpu::rehearse(workspace, &python_venv(workspace)?)),
         step("C++: the CMake package, every way", || cpp::cmake(workspace)),
         step("C++: a trainer on LibTorch", || cpp::trainer(workspace)),
+        step("Java: the jar and its tests", || java::package(workspace)),
+        step("Java: examples", || java::examples(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
