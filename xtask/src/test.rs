@@ -270,15 +270,19 @@ pub fn host_pytest(workspace: &Workspace, venv: &Venv) -> Result<Command> {
     Ok(pytest)
 }
 
-/// The Rust tests that load ONNX Runtime, with the newest library that there is a Python for.
-fn rust_host_tests(workspace: &Workspace) -> Result<()> {
-    workspace.existing("bindings/c/tests")?;
+/// The newest ONNX Runtime library that there is a Python for.
+pub fn newest_runtime(workspace: &Workspace) -> Result<PathBuf> {
     let mut venvs = HOSTS.iter().rev().map(|(host, pythons)| host_venv(workspace, host, pythons));
     let venv = venvs.find(|venv| !venv.as_ref().is_err_and(|error| error.is::<Skip>()));
     let venv = venv.context("no Python serves any ONNX Runtime")??;
-    let runtime = runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?;
+    runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))
+}
+
+/// The Rust tests that load ONNX Runtime.
+fn rust_host_tests(workspace: &Workspace) -> Result<()> {
+    workspace.existing("bindings/c/tests")?;
     let mut test = workspace.cargo();
-    test.env("ORT_DYLIB_PATH", runtime).env("MIAMIX_REQUIRE_ORT", "1");
+    test.env("ORT_DYLIB_PATH", newest_runtime(workspace)?).env("MIAMIX_REQUIRE_ORT", "1");
     // Within the whole workspace, whose features are those of the earlier build.
     command::run(test.args(["test", "--workspace", "--locked", "--test", "ort"]))
 }
