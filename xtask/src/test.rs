@@ -335,10 +335,19 @@ fn python_venv(workspace: &Workspace) -> Result<Venv> {
 
 /// The tests of the Python package, as the wheel installs it.
 fn python_tests(workspace: &Workspace) -> Result<()> {
-    let mut pytest = python_venv(workspace)?.python();
-    pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
-    pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
-    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]))
+    let venv = python_venv(workspace)?;
+    let pytest = || -> Result<Command> {
+        let mut pytest = venv.python();
+        pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
+        pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
+        pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+        Ok(pytest)
+    };
+    command::run(pytest()?.args([".", "--ignore", "test_cuda.py"]))?;
+    // In a process of its own: whether there is a driver is asked once.
+    let mut on_stand_in = pytest()?;
+    cuda::find_stand_in(workspace, &mut on_stand_in)?;
+    command::run(on_stand_in.arg("test_cuda.py"))
 }
 
 /// The examples run: a little training, every figure.
