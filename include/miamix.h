@@ -9,10 +9,10 @@
  * mask of the plan, and the labels by the share of pixels that each image keeps. Equal parameters, shapes
  * and seeds give equal bits, whatever the number of threads, the machine or the language.
  *
- * Ownership. miamix_op_create(), miamix_plan_draw() and miamix_plan_from_json() give a handle to the
- * caller, who releases it with the _free() function of its type; freeing NULL does nothing. All other
- * arguments are borrowed for the call: tensors, their shapes and their memory stay with the caller.
- * An argument that is a pointer to const is not changed.
+ * Ownership. miamix_op_create(), miamix_plan_draw(), miamix_plan_from_json() and miamix_plan_on_device()
+ * give a handle to the caller, who releases it with the _free() function of its type; freeing NULL does
+ * nothing. All other arguments are borrowed for the call: tensors, their shapes and their memory stay with
+ * the caller. An argument that is a pointer to const is not changed.
  *
  * Errors. A call returns MIAMIX_STATUS_OK (0), or says why not: by a status, and by
  * miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
@@ -702,8 +702,9 @@ typedef struct miamix_tensor {
  *
  * On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
  * stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
- * from the stream's pool. A class id of num_classes or more is no error and gives a row of zeros. A stream that is
- * being captured into a graph is an error: MIAMIX_STATUS_UNSUPPORTED.
+ * from the stream's pool, or is that of miamix_plan_on_device(). A class id of num_classes or more gives a row of
+ * zeros, of which miamix_check_labels() tells. A stream that is being captured into a graph takes only a plan from
+ * miamix_plan_on_device(), and is an error with any other: MIAMIX_STATUS_UNSUPPORTED.
  */
 MIAMIX_API
 miamix_status miamix_apply(const miamix_op *op,
@@ -788,7 +789,7 @@ miamix_status miamix_masks(const miamix_op *op,
  * @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
  * @param[out] grad_images         As grad_mixed.
  * @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
- * @param[in]  stream              Ignored: there are no gradients on CUDA devices yet.
+ * @param[in]  stream              As for miamix_apply().
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
  *         nor each other.
  */
@@ -799,6 +800,99 @@ miamix_status miamix_backward(const miamix_op *op,
                               miamix_tensor *grad_images,
                               miamix_tensor *grad_partner_images,
                               void *stream);
+
+/*
+ * ---- CUDA ----
+ *
+ * Not yet confirmed on hardware. Tensors in CUDA memory are mixed by the functions above, on a stream; what is here
+ * is for plans in device memory, which a captured graph needs, and for class ids that are out of range.
+ *
+ * A graph is captured once and replayed with other plans:
+ *
+ *     miamix_cuda_sizes(op, &shape, &plan_bytes, &workspace_bytes, NULL);
+ *     miamix_plan_on_device(op, &shape, buffer, plan_bytes, workspace, workspace_bytes, &device_plan);
+ *     miamix_plan_upload(plan, device_plan, stream);     before the capture: it also loads the kernels
+ *     miamix_apply(op, device_plan, ..., stream);        while the stream is being captured
+ *
+ *     miamix_plan_redraw(op, &shape, seed, first_sample, plan);    and before each replay
+ *     miamix_plan_upload(plan, device_plan, stream);
+ *
+ * What is captured follows from shapes and parameters alone, and never from what was drawn.
+ */
+
+/**
+ * How much device memory plans and calls take, for any plan that the operator draws for a shape.
+ *
+ * @param[in]  op, shape                    Borrowed.
+ * @param[out] out_plan_bytes               Of a plan in device memory; may be NULL.
+ * @param[out] out_workspace_bytes          Of the workspace of every call but miamix_backward(); may be NULL.
+ * @param[out] out_backward_workspace_bytes Of the workspace of every call; may be NULL.
+ * @return MIAMIX_STATUS_OK, or an error.
+ */
+MIAMIX_API
+miamix_status miamix_cuda_sizes(const miamix_op *op,
+                                const miamix_shape *shape,
+                                size_t *out_plan_bytes,
+                                size_t *out_workspace_bytes,
+                                size_t *out_backward_workspace_bytes);
+
+/**
+ * Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
+ * as any other plan, and nothing else reads it but miamix_plan_shape().
+ *
+ * @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
+ * @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
+ * @param[in]  buffer_bytes    Its size, that of miamix_cuda_sizes() at least.
+ * @param[in]  workspace       Device memory that calls under this plan work in, aligned to 256 bytes, for one stream
+ *                             at a time; NULL: each call takes its memory from the stream's pool.
+ * @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
+ * @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
+ * @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.
+ */
+MIAMIX_API
+miamix_status miamix_plan_on_device(const miamix_op *op,
+                                    const miamix_shape *shape,
+                                    void *buffer,
+                                    size_t buffer_bytes,
+                                    void *workspace,
+                                    size_t workspace_bytes,
+                                    miamix_plan **out_plan);
+
+/**
+ * Writes a plan to device memory, in one asynchronous copy in the stream's order: what was put on the stream before
+ * sees the earlier one.
+ *
+ * @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
+ * @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
+ * @param[in] stream      As for miamix_apply(). It must not be being captured: MIAMIX_STATUS_UNSUPPORTED.
+ * @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
+ *         for.
+ */
+MIAMIX_API
+miamix_status miamix_plan_upload(const miamix_plan *plan,
+                                 const miamix_plan *device_plan,
+                                 void *stream);
+
+/**
+ * Tells whether a class id of num_classes or more was met on a device, where it gives a row of zeros instead of an
+ * error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
+ * wait for it, so that a training loop can ask at each step.
+ *
+ * @param[in] stream As for miamix_apply().
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
+ *         its batch; or another error.
+ */
+MIAMIX_API
+miamix_status miamix_check_labels(void *stream);
+
+/**
+ * Tells which CUDA device an address is on, for descriptions that lack it.
+ *
+ * @param[in]  address    Of CUDA memory; not read.
+ * @param[out] out_device A miamix_device.device_id.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_CUDA where it is no memory that CUDA knows, or another error.
+ */
+MIAMIX_API miamix_status miamix_cuda_device_of(const void *address, int32_t *out_device);
 
 #ifdef __cplusplus
 }

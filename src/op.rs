@@ -2,6 +2,9 @@
 
 mod backward;
 
+#[cfg(feature = "cuda")]
+pub(crate) use backward::check_gradients;
+
 use crate::config::Config;
 use crate::cpu::{Executor, LabelRows, LabelSource, MapJob, MaskJob, MixJob, Parts, Threads, one_hot};
 use crate::error::{Error, Result};

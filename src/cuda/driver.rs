@@ -7,18 +7,24 @@ use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Opaque handles of the driver.
 pub(super) type Handle = *mut c_void;
 
 const OUT_OF_MEMORY: c_int = 2;
+const INVALID_CONTEXT: c_int = 201;
 const EVENT_NOT_READY: c_int = 600;
 /// `CU_EVENT_DISABLE_TIMING`.
 const EVENT_WITHOUT_TIME: c_uint = 2;
-/// `CU_MEMHOSTALLOC_PORTABLE`: pinned for every context.
-const HOST_PORTABLE: c_uint = 1;
+/// `CU_MEMHOSTALLOC_PORTABLE` and `_DEVICEMAP`: pinned for every context, at one address on host and device.
+const HOST_MAPPED: c_uint = 1 | 2;
 const CAPTURING: c_int = 1;
+/// `CU_STREAM_CAPTURE_MODE_RELAXED`: what this thread does breaks no capture that is under way elsewhere.
+const RELAXED: c_int = 2;
+/// `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
+const DEVICE_OF_POINTER: c_int = 9;
 
 /// Least size of a block of pinned memory, so that plans of different sizes share one.
 const PINNED_BYTES: usize = 1 << 16;
@@ -59,9 +65,12 @@ driver! {
     device_count: "cuDeviceGetCount"(*mut c_int);
     context_of_stream: "cuStreamGetCtx"(Handle, *mut Handle);
     is_capturing: "cuStreamIsCapturing"(Handle, *mut c_int);
+    exchange_capture_mode: "cuThreadExchangeStreamCaptureMode"(*mut c_int);
     current: "cuCtxGetCurrent"(*mut Handle);
     push: "cuCtxPushCurrent_v2"(Handle);
     pop: "cuCtxPopCurrent_v2"(*mut Handle);
+    current_device: "cuCtxGetDevice"(*mut c_int);
+    pointer_attribute: "cuPointerGetAttribute"(*mut c_void, c_int, u64);
     load_module: "cuModuleLoadData"(*mut Handle, *const c_char);
     function: "cuModuleGetFunction"(*mut Handle, Handle, *const c_char);
     launch: "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
@@ -120,21 +129,41 @@ fn find() -> Result<Driver> {
     Ok(driver)
 }
 
+/// The CUDA device whose memory an address is in.
+///
+/// # Errors
+/// [`Error::CudaUnavailable`]; [`Error::Cuda`] where it is no memory that CUDA knows.
+pub(super) fn device_of_address(address: u64) -> Result<i32> {
+    let mut device: c_int = 0;
+    call!(driver()?, pointer_attribute((&raw mut device).cast(), DEVICE_OF_POINTER, address))?;
+    Ok(device)
+}
+
 /// A kernel, by its place in [`Context::kernels`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {
     Small,
     Large,
+    Backward,
 }
 
-const KERNELS: [&CStr; 2] = [c"miamix_small", c"miamix_large"];
+const KERNELS: [&CStr; 3] = [c"miamix_small", c"miamix_large", c"miamix_backward"];
 /// The kernels, for the driver to compile, and the NUL that it wants.
 const PTX: &str = concat!(include_str!("../../kernels/ptx/miamix.ptx"), "\0");
 
 /// What the library keeps of a context, whose owner it is not: the loaded kernels, and pinned memory.
 struct Context {
-    kernels: [Handle; 2],
+    loaded: Loaded,
     pinned: Vec<Pinned>,
+}
+
+/// What every call needs of its context.
+#[derive(Clone, Copy)]
+struct Loaded {
+    kernels: [Handle; KERNELS.len()],
+    device: c_int,
+    /// In pinned memory, where kernels write to it: 1 + a sample whose class id is too large, or 0.
+    bad_label: *mut u32,
 }
 
 /// Pinned memory, free again once its event has passed.
@@ -162,8 +191,9 @@ pub(super) struct Stream {
     driver: &'static Driver,
     stream: Handle,
     context: usize,
-    kernels: [Handle; 2],
-    pushed: bool,
+    loaded: Loaded,
+    _context: CurrentContext,
+    _mode: CaptureMode,
     pub capturing: bool,
 }
 
@@ -178,47 +208,36 @@ impl Stream {
     /// `stream` is a live stream, or null for the default stream of the current context.
     pub unsafe fn enter(stream: Handle) -> Result<Self> {
         let driver = driver()?;
-        let (mut context, mut current, mut capturing) = (null_mut(), null_mut(), 0);
-        call!(driver, context_of_stream(stream, &raw mut context))?;
+        let mode = CaptureMode::relaxed(driver)?;
+        let (mut context, mut capturing) = (null_mut(), 0);
+        match call!(driver, context_of_stream(stream, &raw mut context)) {
+            Err(Error::Cuda { code: INVALID_CONTEXT, .. }) if stream.is_null() => {}
+            other => other?,
+        }
         if context.is_null() {
             return Err(Error::CudaUnavailable("no context is current on this thread".into()));
         }
         call!(driver, is_capturing(stream, &raw mut capturing))?;
-        call!(driver, current(&raw mut current))?;
-        let pushed = current != context;
-        if pushed {
-            call!(driver, push(context))?;
-        }
-        let mut entered = Stream {
-            driver,
-            stream,
-            context: context as usize,
-            kernels: [null_mut(); 2],
-            pushed,
-            capturing: capturing == CAPTURING,
-        };
-        entered.kernels = entered.load()?;
-        Ok(entered)
+        let current = CurrentContext::enter(driver, context)?;
+        let (context, capturing) = (context as usize, capturing == CAPTURING);
+        let loaded = load(driver, context, capturing)?;
+        Ok(Stream { driver, stream, context, loaded, _context: current, _mode: mode, capturing })
     }
 
-    fn load(&self) -> Result<[Handle; 2]> {
-        let mut contexts = contexts();
-        if let Some(context) = contexts.get(&self.context) {
-            return Ok(context.kernels);
-        }
-        if self.capturing {
-            return Err(Error::Unsupported(
-                "stream: is capturing, and the kernels are not loaded yet: upload a plan before the capture".into(),
-            ));
-        }
-        let mut module = null_mut();
-        call!(self.driver, load_module(&raw mut module, PTX.as_ptr().cast()))?;
-        let mut kernels = [null_mut(); 2];
-        for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
-            call!(self.driver, function(&raw mut *kernel, module, name.as_ptr()))?;
-        }
-        contexts.insert(self.context, Context { kernels, pinned: Vec::new() });
-        Ok(kernels)
+    /// The number of the device.
+    pub fn device(&self) -> i32 {
+        self.loaded.device
+    }
+
+    /// Where kernels tell of a class id that is too large, if the caller has no place for it.
+    pub fn bad_label(&self) -> u64 {
+        self.loaded.bad_label as u64
+    }
+
+    /// Takes what kernels told there.
+    pub fn take_bad_label(&self) -> u32 {
+        // SAFETY: pinned memory that is never given back; the device writes whole words to it.
+        unsafe { AtomicU32::from_ptr(self.loaded.bad_label) }.swap(0, Ordering::AcqRel)
     }
 
     /// Launches blocks of [`super::layout::BLOCK`] threads in a row.
@@ -228,7 +247,7 @@ impl Stream {
     pub unsafe fn launch<T>(&self, kernel: Kernel, blocks: u32, shared_bytes: u32, parameter: &T) -> Result<()> {
         let mut parameters = [(&raw const *parameter).cast_mut().cast::<c_void>()];
         let threads = super::layout::BLOCK;
-        let function = self.kernels[kernel as usize];
+        let function = self.loaded.kernels[kernel as usize];
         call!(
             self.driver,
             launch(
@@ -267,13 +286,14 @@ impl Stream {
         let result = write(unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().cast(), bytes) });
         let result = result.and_then(|result| {
             call!(self.driver, copy_to_device(address, memory.as_ptr(), bytes, self.stream))?;
-            call!(self.driver, record(event, self.stream))?;
             Ok(result)
         });
-        if let Some(context) = contexts().get_mut(&self.context) {
+        let recorded = if result.is_ok() { call!(self.driver, record(event, self.stream)) } else { Ok(()) };
+        // Memory whose copy nobody would see the end of is not used again.
+        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context)) {
             context.pinned[index].taken = false;
         }
-        result
+        recorded.and(result)
     }
 
     fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, Handle)> {
@@ -290,7 +310,7 @@ impl Stream {
         }
         let (mut memory, mut event) = (null_mut(), null_mut());
         let room = bytes.next_power_of_two().max(PINNED_BYTES);
-        call!(self.driver, allocate_host(&raw mut memory, room, HOST_PORTABLE))?;
+        call!(self.driver, allocate_host(&raw mut memory, room, HOST_MAPPED))?;
         if let Err(error) = call!(self.driver, new_event(&raw mut event, EVENT_WITHOUT_TIME)) {
             let _ = call!(self.driver, free_host(memory));
             return Err(error);
@@ -302,12 +322,78 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+/// What this library needs of a context: from the table, or loaded the first time.
+fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
+    let mut contexts = contexts();
+    if let Some(context) = contexts.get(&context) {
+        return Ok(context.loaded);
+    }
+    if capturing {
+        return Err(Error::Unsupported(
+            "stream: is capturing, and the kernels are not loaded yet: upload a plan before the capture".into(),
+        ));
+    }
+    let (mut device, mut module, mut bad_label) = (0, null_mut(), null_mut());
+    call!(driver, current_device(&raw mut device))?;
+    call!(driver, load_module(&raw mut module, PTX.as_ptr().cast()))?;
+    let mut kernels = [null_mut(); KERNELS.len()];
+    for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
+        call!(driver, function(&raw mut *kernel, module, name.as_ptr()))?;
+    }
+    call!(driver, allocate_host(&raw mut bad_label, size_of::<u32>(), HOST_MAPPED))?;
+    let bad_label: *mut u32 = bad_label.cast();
+    // SAFETY: pinned memory of that size, which no kernel knows yet.
+    unsafe { bad_label.write(0) };
+    let loaded = Loaded { kernels, device, bad_label };
+    contexts.insert(context, Context { loaded, pinned: Vec::new() });
+    Ok(loaded)
+}
+
+/// A context that is current on this thread as long as this lives.
+struct CurrentContext {
+    driver: &'static Driver,
+    pushed: bool,
+}
+
+impl CurrentContext {
+    fn enter(driver: &'static Driver, context: Handle) -> Result<Self> {
+        let mut current = null_mut();
+        call!(driver, current(&raw mut current))?;
+        let pushed = current != context;
+        if pushed {
+            call!(driver, push(context))?;
+        }
+        Ok(CurrentContext { driver, pushed })
+    }
+}
+
+impl Drop for CurrentContext {
     fn drop(&mut self) {
         if self.pushed {
             let mut popped = null_mut();
             let _ = call!(self.driver, pop(&raw mut popped));
         }
+    }
+}
+
+/// How this thread's calls meet captures of other threads; the caller's mode is back when this is dropped.
+struct CaptureMode {
+    driver: &'static Driver,
+    before: c_int,
+}
+
+impl CaptureMode {
+    /// Asking whether a copy is done, and pinned memory, would break a capture that the caller has begun elsewhere.
+    fn relaxed(driver: &'static Driver) -> Result<Self> {
+        let mut mode = RELAXED;
+        call!(driver, exchange_capture_mode(&raw mut mode))?;
+        Ok(CaptureMode { driver, before: mode })
+    }
+}
+
+impl Drop for CaptureMode {
+    fn drop(&mut self) {
+        let _ = call!(self.driver, exchange_capture_mode(&raw mut self.before));
     }
 }
 

@@ -52,6 +52,8 @@ std::deque<Stream> made_streams;
 // What every call answers after a fault; 0 before.
 int broken = 0;
 thread_local std::vector<Context*> current;
+thread_local int capture_mode = 0;
+int device_of_addresses = 0;
 std::map<const void*, size_t> allocations;
 std::string failure;
 int order = 0, use_ptx = 0, fail_call = 0;
@@ -60,7 +62,11 @@ uint64_t seed = 1;
 unsigned long long counts[8];
 enum { PUSHED, POPPED, LOADED, LAUNCHED, PINNED, ALLOCATED, COPIED, FREED };
 
+// Each context's default stream, which has no handle of its own.
+Stream default_streams[2] = {{&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}};
+
 Stream* stream_of(void* stream) {
+  if (!stream) return current.empty() ? nullptr : &default_streams[current.back()->number];
   for (Stream& known : stream_list) {
     if (&known == stream) return &known;
   }
@@ -86,6 +92,14 @@ CUresult put(void* stream, std::function<void()> work, bool is_kernel = false) {
     to->queue.push_back({std::move(work), is_kernel});
   }
   return SUCCESS;
+}
+
+// What may not be done while any stream is being captured, unless the thread says that it knows what it does.
+bool breaks_a_capture() {
+  const int RELAXED = 2;
+  bool capturing = false;
+  for (const Stream& stream : stream_list) capturing |= stream.capturing;
+  return capturing && capture_mode != RELAXED;
 }
 }  // namespace
 
@@ -123,6 +137,21 @@ API CUresult cuStreamIsCapturing(void* stream, int* status) {
   Stream* known = stream_of(stream);
   if (!known) return INVALID_HANDLE;
   *status = known->capturing;
+  return SUCCESS;
+}
+API CUresult cuCtxGetDevice(int* device) {
+  if (current.empty()) return INVALID_CONTEXT;
+  *device = current.back()->number;
+  return SUCCESS;
+}
+// Memory of the stand-in's has no device of its own: the test says which one addresses are on.
+API CUresult cuPointerGetAttribute(void* value, int attribute, uint64_t address) {
+  if (attribute != 9 || !address || device_of_addresses < 0) return INVALID_VALUE;
+  *(int*)value = device_of_addresses;
+  return SUCCESS;
+}
+API CUresult cuThreadExchangeStreamCaptureMode(int* mode) {
+  std::swap(*mode, capture_mode);
   return SUCCESS;
 }
 API CUresult cuModuleLoadData(void** module, const char* image) {
@@ -199,8 +228,10 @@ API CUresult cuMemFreeAsync(uint64_t address, void* stream) {
     memset((void*)address, 0xEE, allocations[(void*)address]);  // it stays, so that a graph can be run again
   });
 }
-API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned flags) {
   LOCK;
+  if (flags != 3) return INVALID_VALUE;  // portable, and mapped: kernels write to it
+  if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
   counts[PINNED] += bytes;
   *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   return SUCCESS;
@@ -217,12 +248,17 @@ API CUresult cuEventRecord(void* event, void* stream) {
   ((Event*)event)->passed = false;
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
-API CUresult cuEventQuery(void* event) { return ((Event*)event)->passed ? SUCCESS : NOT_READY; }
+API CUresult cuEventQuery(void* event) {
+  if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
+  return ((Event*)event)->passed ? SUCCESS : NOT_READY;
+}
 
 // What the tests call.
 
 API void* stand_in_stream(int i) { return &stream_list[i]; }
 API void stand_in_set(int new_order, int new_use_ptx) { LOCK; order = new_order, use_ptx = new_use_ptx; }
+API void stand_in_device_of_addresses(int device) { LOCK; device_of_addresses = device; }
+API int stand_in_capture_mode() { return capture_mode; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
 // Does what is on a stream; null, or what went wrong.

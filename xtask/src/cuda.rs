@@ -17,8 +17,8 @@ const SOURCE: &str = "kernels/miamix.cu";
 const PTX: &str = "kernels/ptx/miamix.ptx";
 /// No fused multiply-add but where one is written; everything else rounds as IEEE 754 says by default.
 const OPTIONS: [&str; 3] = ["--gpu-architecture=compute_70", "--fmad=false", "--std=c++17"];
-/// What the compiler writes, and the oldest version that has all that the kernels use: drivers from CUDA 11.0 on
-/// (R450) load it.
+/// What the compiler writes, and the oldest version that has all that the kernels use: that of CUDA 11.0, older than the
+/// oldest driver that the host code runs on.
 const VERSION: [&str; 2] = [".version 8.8", ".version 7.0"];
 /// What the assembler is asked for: Volta to Blackwell.
 const ARCHITECTURES: [u32; 8] = [70, 75, 80, 86, 89, 90, 100, 120];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// The chapters, in the order in which a reader wants them: each is a source file, its title and introduction
 /// the file's own comment, its types and functions by cbindgen.
-const CHAPTERS: [(&str, &[&str]); 6] = [
+const CHAPTERS: [(&str, &[&str]); 7] = [
     // Statuses are written once, in the core.
     ("status.rs", &["../../../../src/error.rs"]),
     ("config.rs", &[]),
@@ -13,6 +13,7 @@ const CHAPTERS: [(&str, &[&str]); 6] = [
     ("plan.rs", &[]),
     ("tensor.rs", &[]),
     ("apply.rs", &[]),
+    ("cuda.rs", &[]),
 ];
 
 const OPENING: &str = r#"

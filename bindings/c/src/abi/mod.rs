@@ -8,10 +8,10 @@
 //! mask of the plan, and the labels by the share of pixels that each image keeps. Equal parameters, shapes
 //! and seeds give equal bits, whatever the number of threads, the machine or the language.
 //!
-//! Ownership. miamix_op_create(), miamix_plan_draw() and miamix_plan_from_json() give a handle to the
-//! caller, who releases it with the _free() function of its type; freeing NULL does nothing. All other
-//! arguments are borrowed for the call: tensors, their shapes and their memory stay with the caller.
-//! An argument that is a pointer to const is not changed.
+//! Ownership. miamix_op_create(), miamix_plan_draw(), miamix_plan_from_json() and miamix_plan_on_device()
+//! give a handle to the caller, who releases it with the _free() function of its type; freeing NULL does
+//! nothing. All other arguments are borrowed for the call: tensors, their shapes and their memory stay with
+//! the caller. An argument that is a pointer to const is not changed.
 //!
 //! Errors. A call returns MIAMIX_STATUS_OK (0), or says why not: by a status, and by
 //! miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
@@ -33,6 +33,8 @@ mod apply;
 mod boundary;
 mod config;
 mod cuda;
+#[cfg_attr(not(feature = "cuda"), path = "no_device.rs")]
+mod device;
 mod op;
 mod plan;
 mod status;

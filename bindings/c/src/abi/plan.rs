@@ -8,7 +8,47 @@ use miamix_core::{BatchShape, Error, Plan, Status};
 use std::ffi::c_char;
 
 /// A plan.
-pub struct miamix_plan(pub(super) Plan);
+pub struct miamix_plan(pub(super) Held);
+
+/// Where a plan is.
+pub(super) enum Held {
+    Host(Plan),
+    /// In a buffer of the caller's, with a workspace if that was given, too.
+    #[cfg(feature = "cuda")]
+    Device(miamix_core::DevicePlan, Option<miamix_core::Workspace>),
+}
+
+impl miamix_plan {
+    /// The plan, where it can be read.
+    pub fn host(&self) -> Result<&Plan> {
+        match &self.0 {
+            Held::Host(plan) => Ok(plan),
+            #[cfg(feature = "cuda")]
+            Held::Device(..) => Err(on_device()),
+        }
+    }
+
+    fn host_mut(&mut self) -> Result<&mut Plan> {
+        match &mut self.0 {
+            Held::Host(plan) => Ok(plan),
+            #[cfg(feature = "cuda")]
+            Held::Device(..) => Err(on_device()),
+        }
+    }
+
+    pub fn shape(&self) -> BatchShape {
+        match &self.0 {
+            Held::Host(plan) => plan.shape(),
+            #[cfg(feature = "cuda")]
+            Held::Device(plan, _) => plan.shape(),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn on_device() -> super::boundary::Failure {
+    Error::Unsupported("plan: must not be one in device memory, which only calls on CUDA tensors read".into()).into()
+}
 
 /// What a plan is drawn for. Channels and element type do not matter to it.
 #[repr(C)]
@@ -61,7 +101,7 @@ pub unsafe extern "C" fn miamix_plan_draw(
         let shape = unsafe { borrow(shape, "shape") }?;
         let out_plan = unsafe { out(out_plan, "out_plan") }?;
         let plan = op.0.draw(shape.into(), seed, first_sample)?;
-        out_plan.write(into_handle(miamix_plan(plan)));
+        out_plan.write(into_handle(miamix_plan(Held::Host(plan))));
         Ok(())
     })
 }
@@ -85,7 +125,7 @@ pub unsafe extern "C" fn miamix_plan_redraw(
         let op = unsafe { borrow(op, "op") }?;
         let shape = unsafe { borrow(shape, "shape") }?;
         let plan = unsafe { borrow_mut(plan, "plan") }?;
-        Ok(op.0.draw_into(shape.into(), seed, first_sample, &mut plan.0)?)
+        Ok(op.0.draw_into(shape.into(), seed, first_sample, plan.host_mut()?)?)
     })
 }
 
@@ -109,7 +149,7 @@ pub unsafe extern "C" fn miamix_plan_from_json(
             at: "text".into(),
             message: error.to_string(),
         })?;
-        out_plan.write(into_handle(miamix_plan(Plan::from_json(json)?)));
+        out_plan.write(into_handle(miamix_plan(Held::Host(Plan::from_json(json)?))));
         Ok(())
     })
 }
@@ -134,7 +174,7 @@ pub unsafe extern "C" fn miamix_plan_to_json(
     boundary(|| {
         let plan = unsafe { borrow(plan, "plan") }?;
         let length = unsafe { out(length, "length") }?;
-        let json = plan.0.to_json();
+        let json = plan.host()?.to_json();
         length.write(json.len());
         if buffer.is_null() {
             return Ok(());
@@ -161,7 +201,7 @@ pub unsafe extern "C" fn miamix_plan_shape(plan: *const miamix_plan, out_shape: 
     boundary(|| {
         let plan = unsafe { borrow(plan, "plan") }?;
         let out_shape = unsafe { out(out_shape, "out_shape") }?;
-        out_shape.write(plan.0.shape().into());
+        out_shape.write(plan.shape().into());
         Ok(())
     })
 }
@@ -179,13 +219,13 @@ pub unsafe extern "C" fn miamix_plan_partner_index(
     count: usize,
 ) -> Status {
     boundary(|| {
-        let plan = unsafe { borrow(plan, "plan") }?;
-        let n_samples = plan.0.shape().samples;
+        let plan = unsafe { borrow(plan, "plan") }?.host()?;
+        let n_samples = plan.shape().samples;
         if count != n_samples {
             return Err(Error::shape("out_partner_index", format!("[{n_samples}]"), &[count]).into());
         }
         let out_partner_index = unsafe { out_slice(out_partner_index, count, "out_partner_index") }?;
-        for (index, sample) in out_partner_index.iter_mut().zip(plan.0.samples()) {
+        for (index, sample) in out_partner_index.iter_mut().zip(plan.samples()) {
             index.write(sample.partner_index as i64);
         }
         Ok(())
@@ -205,10 +245,10 @@ pub unsafe extern "C" fn miamix_plan_n_layers(
     out_n_layers: *mut u32,
 ) -> Status {
     boundary(|| {
-        let plan = unsafe { borrow(plan, "plan") }?;
+        let plan = unsafe { borrow(plan, "plan") }?.host()?;
         let out_n_layers = unsafe { out(out_n_layers, "out_n_layers") }?;
-        check_below("sample", sample, plan.0.shape().samples)?;
-        out_n_layers.write(plan.0.sample(sample).layers.len() as u32);
+        check_below("sample", sample, plan.shape().samples)?;
+        out_n_layers.write(plan.sample(sample).layers.len() as u32);
         Ok(())
     })
 }
