@@ -61,11 +61,11 @@ class Comparison:
         self.add(group, what, calls.mix(op, plan, batch, OnDevice(self.stream)), expected)
 
     def close(self, name: str) -> None:
-        table = self.part.table("what", "calls", "MB compared", "")
+        table = self.part.table("what", "calls", "bytes compared", "")
         for group, count in self.n_results.items():
             wrong = sum(fault.startswith(group) for fault in self.faults)
-            row = [group, str(count), f"{self.n_bytes[group] / 1e6:.1f}", f"{wrong} differ" if wrong else "equal"]
-            table.rows.append(row)
+            verdict = f"{wrong} differ" if wrong else "equal"
+            table.rows.append([group, str(count), f"{self.n_bytes[group]:,}", verdict])
         self.part.check(name, not self.faults, "; ".join(self.faults[:5]))
 
 

@@ -173,9 +173,9 @@ def one(runner: Runner, name: str) -> Part:
     if missing and importlib.util.find_spec(missing) is None:
         return Part(title, not_run=[f"ModuleNotFoundError: {missing}"], finished=True)
     if name in SANITIZERS:
-        tool = shutil.which("compute-sanitizer")
+        tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
         if tool is None:
-            return Part(title, not_run=["compute-sanitizer is not on the PATH"], finished=True)
+            return Part(title, not_run=["compute-sanitizer is neither on the PATH nor in /usr/local/cuda"], finished=True)
         # What calls of the driver answer is checked by the parts themselves.
         options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--error-exitcode", "9")
         part, status = runner.run("sanitized", seconds, (tool, *options))
