@@ -1,7 +1,8 @@
-"""What must hold on a device: the bytes of the CPU engine, in graphs and on many streams, and errors that are errors."""
+"""What must hold on a device: the bytes of the CPU engine, in graphs and on many streams, and errors that say so."""
 
 from __future__ import annotations
 
+import ctypes as C
 import itertools
 import os
 import threading
@@ -10,7 +11,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import ctypes as C
 from miamix import _library as lib
 from miamix._parameters import METHODS
 
