@@ -167,9 +167,9 @@ pub fn on_cpu(workspace: &Workspace) -> Result<()> {
     let mut paths = vec![folder];
     paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
     let paths = std::env::join_paths(paths)?;
-    // The engine; then the C calls on device memory, within the whole workspace, whose features are those of the
-    // earlier build.
-    for tests in [["--test", "cuda"], ["--lib", "cuda"]] {
+    // The engine; then the C calls on device memory, and their statuses, within the whole workspace, whose features are
+    // those of the earlier build.
+    for tests in [&["--test", "cuda"][..], &["--lib", "cuda"], &["--test", "c_programs", "cuda"]] {
         let mut test = workspace.cargo();
         test.env("LD_LIBRARY_PATH", &paths).env("MIAMIX_REQUIRE_CUDA", "1");
         command::run(test.args(["test", "--workspace", "--locked"]).args(tests))?;

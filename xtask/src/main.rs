@@ -5,6 +5,7 @@ mod command;
 mod cuda;
 mod demo;
 mod gpu;
+mod hosts;
 mod instructions;
 mod mutants;
 mod neon;
@@ -43,6 +44,8 @@ enum Task {
     Bench(bench::Options),
     /// Counts the instructions that each part of the CPU engine takes: docs/bench/instructions.md.
     Instructions(instructions::Options),
+    /// Tries the operator in every ONNX Runtime that can be installed: docs/hosts.md (a download of 1 GB).
+    Hosts(hosts::Options),
     /// Packs the Python wheel.
     Wheel(wheel::Options),
 }
@@ -75,6 +78,7 @@ fn run() -> Result<bool> {
         Task::Gpu(options) => gpu::run(&workspace, &options).map(|()| true),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
         Task::Instructions(options) => instructions::run(&workspace, &options),
+        Task::Hosts(options) => hosts::run(&workspace, &options),
         Task::Wheel(options) => wheel::run(&workspace, &options).map(|()| true),
     }
 }

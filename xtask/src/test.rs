@@ -7,7 +7,7 @@ use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cuda, demo, gpu, partial, wheel};
+use crate::{cuda, demo, gpu, hosts, partial, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -40,7 +40,7 @@ enum Scope {
 
 /// The hosts of the operator, oldest first: the end of the requirements file's name, and the minor versions of
 /// Python 3 for which there are wheels.
-const HOSTS: [(&str, RangeInclusive<u32>); 4] =
+pub const HOSTS: [(&str, RangeInclusive<u32>); 4] =
     [("1.17.3", 10..=12), ("1.19.2", 10..=12), ("1.23.2", 10..=13), ("newest", 11..=u32::MAX)];
 
 /// How a step ended.
@@ -95,11 +95,13 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     }
     steps.push(step("Release build", || command::run(&mut workspace.release_build())));
     steps.push(step("CPU engine: no part takes more instructions", || instructions::none_takes_more(workspace)));
+    steps.push(step("ONNX Runtime: what every host must do", || hosts::write_cases(workspace)));
     for (host, pythons) in HOSTS {
         steps.push(step(format!("ONNX Runtime {host}"), move || host_tests(workspace, host, &pythons)));
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("ONNX Runtime training", || hosts::training_tests(workspace)),
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
@@ -227,12 +229,17 @@ fn built_program(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 fn host_tests(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<()> {
-    let library = built_library(workspace)?;
-    let program = built_program(workspace)?;
     let venv = host_venv(workspace, host, pythons)?;
+    command::run(host_pytest(workspace, &venv)?.arg("tests/onnxruntime"))
+}
+
+/// pytest for tests in a host, which find what was built.
+pub fn host_pytest(workspace: &Workspace, venv: &Venv) -> Result<Command> {
     let mut pytest = venv.python();
-    pytest.current_dir(&workspace.root).env("MIAMIX_LIBRARY", library).env("MIAMIX_PROGRAM", program);
-    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/onnxruntime"]))
+    pytest.current_dir(&workspace.root).env("MIAMIX_LIBRARY", built_library(workspace)?);
+    pytest.env("MIAMIX_PROGRAM", built_program(workspace)?).env("MIAMIX_CASES", hosts::cases(workspace));
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    Ok(pytest)
 }
 
 /// The Rust tests that load ONNX Runtime, with the newest library that there is a Python for.
@@ -249,7 +256,7 @@ fn rust_host_tests(workspace: &Workspace) -> Result<()> {
 }
 
 /// ONNX Runtime's own library in a wheel.
-fn runtime_library(capi: &Path) -> Result<PathBuf> {
+pub fn runtime_library(capi: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(capi).with_context(|| format!("cannot read {}", capi.display()))?;
     for entry in entries {
         let path = entry?.path();

@@ -202,8 +202,9 @@ def test_gradients_are_central_differences():
             assert abs(given[role].grad.view(-1)[index].item() - central) <= bound, (role, index)
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiles_as_one_graph(backend):
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+def test_compiles_as_one_graph(backend, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
     module = miamix.torch.MiAMix(10, label_smoothing=0.1)
     other = copy.deepcopy(module)

@@ -31,6 +31,8 @@ use std::ffi::c_void;
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
 ///         must overlap no input's and no other output's.
 ///
+/// Threads: op and plan may be shared; the tensors are the call's alone as far as it writes them.
+///
 /// On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
 /// stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
 /// from the stream's pool, or is that of miamix_plan_on_device(). A class id of num_classes or more gives a row of
@@ -65,7 +67,7 @@ pub unsafe extern "C" fn miamix_apply(
 /// @param[in] seed         As for miamix_plan_draw().
 /// @param[in] first_sample As for miamix_plan_draw().
 ///
-/// All other arguments, and the result, are those of miamix_apply().
+/// All other arguments, the result, and what is said of threads and devices are those of miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_mix(
     op: *const miamix_op,
@@ -100,6 +102,8 @@ pub unsafe extern "C" fn miamix_mix(
 /// @param[out] mixed_maps   As maps; must overlap neither.
 /// @param[in]  stream       As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply_maps(
     op: *const miamix_op,
@@ -132,7 +136,9 @@ pub unsafe extern "C" fn miamix_apply_maps(
 /// @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
 /// @param[out] label_weight [N] of float32; may be NULL.
 /// @param[in]  stream       As for miamix_apply().
-/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success.
+/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must not overlap.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_masks(
     op: *const miamix_op,
@@ -171,6 +177,8 @@ pub unsafe extern "C" fn miamix_masks(
 /// @param[in]  stream              As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
 ///         nor each other.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_backward(
     op: *const miamix_op,

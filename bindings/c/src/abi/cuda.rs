@@ -30,6 +30,8 @@ use std::mem::MaybeUninit;
 /// @param[out] out_workspace_bytes          Of the workspace of every call but miamix_backward(); may be NULL.
 /// @param[out] out_backward_workspace_bytes Of the workspace of every call; may be NULL.
 /// @return MIAMIX_STATUS_OK, or an error.
+///
+/// Threads: any; op may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_cuda_sizes(
     op: *const miamix_op,
@@ -67,6 +69,9 @@ pub unsafe extern "C" fn miamix_cuda_sizes(
 /// @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
 /// @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
 /// @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.
+///
+/// Threads: any; op may be shared. Calls that the plan is given to may come from several threads, but with a
+/// workspace only one at a time, as they share it in the order of the stream.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_on_device(
     op: *const miamix_op,
@@ -95,6 +100,8 @@ pub unsafe extern "C" fn miamix_plan_on_device(
 /// @param[in] stream      As for miamix_apply(). It must not be being captured: MIAMIX_STATUS_UNSUPPORTED.
 /// @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
 ///         for.
+///
+/// Threads: any; both plans may be shared, as the stream orders what is done with their memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_upload(
     plan: *const miamix_plan,
@@ -115,6 +122,8 @@ pub unsafe extern "C" fn miamix_plan_upload(
 /// @param[in] stream As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
 ///         its batch; or another error.
+///
+/// Threads: any; one that asks takes the answer away from the others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_check_labels(stream: *mut c_void) -> Status {
     boundary(|| unsafe { device::check_labels(stream) })
@@ -125,6 +134,8 @@ pub unsafe extern "C" fn miamix_check_labels(stream: *mut c_void) -> Status {
 /// @param[in]  address    Of CUDA memory; not read.
 /// @param[out] out_device A miamix_device.device_id.
 /// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_CUDA where it is no memory that CUDA knows, or another error.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_cuda_device_of(address: *const c_void, out_device: *mut i32) -> Status {
     boundary(|| {

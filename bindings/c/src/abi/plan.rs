@@ -7,7 +7,7 @@ use super::op::miamix_op;
 use miamix_core::{BatchShape, Error, Plan, Status};
 use std::ffi::c_char;
 
-/// A plan.
+/// A plan: for each sample its partner, its views, and the layers of its mask. Its JSON form shows all of it.
 pub struct miamix_plan(pub(super) Held);
 
 /// Where a plan is.
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn miamix_plan_draw(
 /// @param[in,out] plan Wherever it came from. It is unchanged if the call fails.
 /// @return MIAMIX_STATUS_OK, or an error.
 ///
-/// Threads: no other thread may use the plan meanwhile.
+/// Threads: no other thread may use the plan meanwhile; op may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_redraw(
     op: *const miamix_op,
@@ -134,7 +134,10 @@ pub unsafe extern "C" fn miamix_plan_redraw(
 /// @param[in]  json     Borrowed; UTF-8, a terminator is not needed.
 /// @param[in]  length   Bytes of json, without a terminator.
 /// @param[out] out_plan Owned by the caller; release with miamix_plan_free().
-/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer.
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer;
+///         out_plan is written only on success.
+///
+/// Threads: a plan may be shared by any number of threads.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_from_json(
     json: *const c_char,
@@ -164,6 +167,8 @@ pub unsafe extern "C" fn miamix_plan_from_json(
 /// @param[out] length   Bytes of the text without the terminator. Written even where the room is too small.
 /// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT where the room is too small; then nothing is
 ///         written to buffer.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_to_json(
     plan: *const miamix_plan,
@@ -194,8 +199,10 @@ pub unsafe extern "C" fn miamix_plan_to_json(
 /// What a plan was drawn for.
 ///
 /// @param[in]  plan      Borrowed.
-/// @param[out] out_shape Samples, height and width.
+/// @param[out] out_shape The caller's; gets samples, height and width.
 /// @return MIAMIX_STATUS_OK, or an error.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_shape(plan: *const miamix_plan, out_shape: *mut miamix_shape) -> Status {
     boundary(|| {
@@ -209,9 +216,12 @@ pub unsafe extern "C" fn miamix_plan_shape(plan: *const miamix_plan, out_shape: 
 /// Which sample of the batch each sample is mixed with.
 ///
 /// @param[in]  plan              Borrowed.
-/// @param[out] out_partner_index count numbers; a sample's own index where it is mixed with itself or not at all.
+/// @param[out] out_partner_index The caller's, room for count numbers; a sample's own index where it is mixed
+///                               with itself or not at all.
 /// @param[in]  count             The number of samples.
-/// @return MIAMIX_STATUS_OK, or an error.
+/// @return MIAMIX_STATUS_OK, or an error: MIAMIX_STATUS_SHAPE if count is another number.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_partner_index(
     plan: *const miamix_plan,
@@ -236,8 +246,10 @@ pub unsafe extern "C" fn miamix_plan_partner_index(
 ///
 /// @param[in]  plan         Borrowed.
 /// @param[in]  sample       Index in the batch.
-/// @param[out] out_n_layers 0 to 8; 0 where the sample is not mixed.
+/// @param[out] out_n_layers The caller's; 0 to 8, 0 where the sample is not mixed.
 /// @return MIAMIX_STATUS_OK, or an error.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_n_layers(
     plan: *const miamix_plan,
@@ -256,6 +268,8 @@ pub unsafe extern "C" fn miamix_plan_n_layers(
 /// Releases a plan.
 ///
 /// @param[in] plan Not used again; NULL is fine.
+///
+/// Threads: no call with the plan may still be at work.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_free(plan: *mut miamix_plan) {
     unsafe { free(plan) }
