@@ -109,6 +109,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
+        step("C: tensors are DLPack's", || dlpack(workspace)),
         step("CUDA: what a GPU is to run, rehearsed", || gpu::rehearse(workspace, &python_venv(workspace)?)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
@@ -308,14 +309,32 @@ pub fn runtime_library(capi: &Path) -> Result<PathBuf> {
 /// The minor versions of Python 3 for which there are wheels of everything that the tests of the Python package meet.
 const TORCH_PYTHONS: RangeInclusive<u32> = 11..=13;
 
-/// The environment of the Python package's tests, with the wheel of the release build.
-fn python_venv(workspace: &Workspace) -> Result<Venv> {
+/// The environment of the Python package's tests.
+fn torch_venv(workspace: &Workspace) -> Result<Venv> {
     let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
     let python = TORCH_PYTHONS.into_iter().find_map(Python::at_hand);
     let python = python.ok_or_else(|| Skip("torch has wheels for CPython 3.11 to 3.13, and none is here".into()))?;
-    let venv = Venv::of_no_other(workspace, "python", &requirements, &python)?;
+    Venv::of_no_other(workspace, "python", &requirements, &python)
+}
+
+/// The same, with the wheel of the release build.
+fn python_venv(workspace: &Workspace) -> Result<Venv> {
+    let venv = torch_venv(workspace)?;
     venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
     Ok(venv)
+}
+
+/// What `miamix.h` says of DLPack, against DLPack's own header, which ships with torch.
+fn dlpack(workspace: &Workspace) -> Result<()> {
+    let header = torch_venv(workspace)?.site_packages()?.join("torch/include/ATen/dlpack.h");
+    let source = workspace.existing("bindings/c/tests/c/dlpack.c")?;
+    for [variable, default, language, standard] in [["CC", "cc", "c", "c11"], ["CXX", "g++", "c++", "c++17"]] {
+        let mut compile = Command::new(std::env::var_os(variable).unwrap_or_else(|| default.into()));
+        compile.args(["-x", language, &format!("-std={standard}"), "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
+        compile.arg("-I").arg(workspace.existing("include")?).arg("-isystem").arg(header.parent().context("a folder")?);
+        command::run(compile.arg(&source))?;
+    }
+    Ok(())
 }
 
 /// The tests of the Python package, as the wheel installs it.
