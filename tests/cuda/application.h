@@ -1,7 +1,7 @@
 // Part of driver.cpp: what an application calls of the driver beside the library (tests/gpu/cuda.py does).
 //
-// Waiting for a stream does what is on it. A fault of a kernel stays: from then on every call fails with its code, as on
-// a device. Events tell no time.
+// Waiting for a stream does what is on it. A fault of a kernel stays: from then on every call fails with its code, as
+// on a device. Events tell no time.
 
 API CUresult cuDriverGetVersion(int* version) { return *version = 0, SUCCESS; }
 API CUresult cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? SUCCESS : INVALID_VALUE; }
@@ -58,8 +58,12 @@ API CUresult cuMemFree_v2(uint64_t address) {
   allocations.erase(found);
   return broken;
 }
+// STAND_IN_FLIP: one bit of what is read is wrong, which whoever compares must notice.
 API CUresult cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
-  return put(stream, [=] { memcpy(to, (const void*)from, bytes); });
+  return put(stream, [=] {
+    memcpy(to, (const void*)from, bytes);
+    if (bytes && getenv("STAND_IN_FLIP")) ((char*)to)[bytes - 1] ^= 1;
+  });
 }
 API CUresult cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
   return put(stream, [=] { memcpy((void*)to, (const void*)from, bytes); });

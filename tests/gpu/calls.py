@@ -64,14 +64,13 @@ class Shape:
 class DevicePlan:
     """A plan in device memory, with a workspace of its own or that of the stream's pool."""
 
-    def __init__(self, driver: Driver, op: Operator, shape: Shape, backward: bool = False, pooled: bool = False) -> None:
+    def __init__(self, driver: Driver, op: Operator, shape: Shape, pooled: bool = False) -> None:
         wanted = lib.Shape(shape.n, shape.height, shape.width)
-        plan_bytes, workspace_bytes, backward_bytes = _SIZE(), _SIZE(), _SIZE()
-        sizes = C.byref(plan_bytes), C.byref(workspace_bytes), C.byref(backward_bytes)
+        plan_bytes, workspace_bytes = _SIZE(), _SIZE()
+        sizes = C.byref(plan_bytes), C.byref(workspace_bytes), None
         _cuda_sizes(op.handle.address, C.byref(wanted), *sizes)
-        self.n_bytes = plan_bytes.value
         self._memory = Buffer(driver, plan_bytes.value)
-        size = 0 if pooled else (backward_bytes if backward else workspace_bytes).value
+        size = 0 if pooled else workspace_bytes.value
         self._workspace = Buffer(driver, size) if size else None
         self.handle = lib.Handle(
             _plan_on_device,

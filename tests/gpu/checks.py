@@ -1,7 +1,8 @@
-"""What must hold on a device: the bytes of the CPU engine, in graphs and on many streams, and errors that are errors."""
+"""What must hold on a device: the bytes of the CPU engine, in graphs and on many streams, and errors that say so."""
 
 from __future__ import annotations
 
+import ctypes as C
 import itertools
 import os
 import threading
@@ -10,7 +11,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import ctypes as C
 from miamix import _library as lib
 from miamix._parameters import METHODS
 
@@ -61,11 +61,11 @@ class Comparison:
         self.add(group, what, calls.mix(op, plan, batch, OnDevice(self.stream)), expected)
 
     def close(self, name: str) -> None:
-        table = self.part.table("what", "calls", "MB compared", "")
+        table = self.part.table("what", "calls", "bytes compared", "")
         for group, count in self.n_results.items():
             wrong = sum(fault.startswith(group) for fault in self.faults)
-            row = [group, str(count), f"{self.n_bytes[group] / 1e6:.1f}", f"{wrong} differ" if wrong else "equal"]
-            table.rows.append(row)
+            verdict = f"{wrong} differ" if wrong else "equal"
+            table.rows.append([group, str(count), f"{self.n_bytes[group]:,}", verdict])
         self.part.check(name, not self.faults, "; ".join(self.faults[:5]))
 
 

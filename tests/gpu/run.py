@@ -2,9 +2,10 @@
 
     python3 run.py --out DIR
 
-``cargo xtask gpu pack`` makes the folder that this runs in: it needs Python 3.10 with NumPy and a CUDA driver, and takes
-torch, timm, kornia, torchvision, onnxruntime and compute-sanitizer where they are. Each part is a process of its own, so
-that a crash or a broken context ends nothing else; the report is written again after each.
+``cargo xtask gpu pack`` makes the folder that this runs in: it needs Python 3.10 with NumPy and a CUDA driver, and
+takes torch, timm, kornia, torchvision, onnxruntime and compute-sanitizer where they are. Each part is a process of its
+own, so that a crash or a broken context ends nothing else; the report is written again after each. The exit status is 1
+where a check failed, 2 where a part did not come to its end.
 """
 
 from __future__ import annotations
@@ -55,9 +56,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE / "report", help="folder for the report")
     parser.add_argument("--seconds", type=float, default=570, help="for all parts together [default: 570]")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts alone")
-    parser.add_argument(
-        "--without-hardware", action="store_true", help="a rehearsal on the stand-in driver of tests/cuda, without times"
-    )
+    rehearsal = "a rehearsal on the stand-in driver of tests/cuda, which tells no time"
+    parser.add_argument("--without-hardware", action="store_true", help=rehearsal)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -142,7 +142,8 @@ def run_all(options: argparse.Namespace) -> int:
         about = json.loads(described.prose)
         if about.pop("stand-in") != rehearsed:
             # So that no report of the stand-in is taken for one of hardware.
-            print("the driver is " + ("real" if rehearsed else "the stand-in") + ": see --without-hardware", file=sys.stderr)
+            which = "real" if rehearsed else "the stand-in"
+            print(f"the driver is {which}: see --without-hardware", file=sys.stderr)
             return 1
         options.out.mkdir(parents=True, exist_ok=True)
         today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
@@ -158,12 +159,13 @@ def run_all(options: argparse.Namespace) -> int:
             print(f"   {summary(parts[-1])} ({parts[-1].seconds:.1f} s)", flush=True)
             path.write_text(report(about, today, parts, rehearsed))
     print(path)
+    unfinished = [part for part in parts if not part.finished]
     failed = [check for part in parts for check in part.checks if not check.passed]
     unexpected = [why for part in parts for why in part.not_run if not any(text in why for text in NEEDS_HARDWARE)]
     if rehearsed and unexpected:
         print("\n".join(["not run, and not for want of hardware:", *unexpected]), file=sys.stderr)
         return 1
-    return 1 if failed else 0
+    return 2 if unfinished else 1 if failed else 0
 
 
 def one(runner: Runner, name: str) -> Part:
@@ -173,9 +175,10 @@ def one(runner: Runner, name: str) -> Part:
     if missing and importlib.util.find_spec(missing) is None:
         return Part(title, not_run=[f"ModuleNotFoundError: {missing}"], finished=True)
     if name in SANITIZERS:
-        tool = shutil.which("compute-sanitizer")
+        tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
         if tool is None:
-            return Part(title, not_run=["compute-sanitizer is not on the PATH"], finished=True)
+            why = "compute-sanitizer is neither on the PATH nor in /usr/local/cuda"
+            return Part(title, not_run=[why], finished=True)
         # What calls of the driver answer is checked by the parts themselves.
         options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--error-exitcode", "9")
         part, status = runner.run("sanitized", seconds, (tool, *options))

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 #[derive(Args)]
 pub struct Options {
@@ -156,9 +157,23 @@ pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
         let inherited = std::env::var_os(name);
         std::env::join_paths([first].into_iter().chain(inherited.iter().flat_map(std::env::split_paths)))
     };
-    let mut python = venv.python();
-    python.env("LD_LIBRARY_PATH", before("LD_LIBRARY_PATH", cuda::stand_in(workspace)?)?);
-    python.env("PATH", before("PATH", workspace.existing("tests/gpu/stand-in")?)?);
-    python.arg(folder.join("run.py")).arg("--without-hardware").arg("--out").arg(folder.join("report"));
-    command::run(&mut python)
+    let (driver, tools) = (cuda::stand_in(workspace)?, workspace.existing("tests/gpu/stand-in")?);
+    let (libraries, programs) = (before("LD_LIBRARY_PATH", driver)?, before("PATH", tools)?);
+    let rehearsal = || {
+        let mut python = venv.python();
+        python.env("LD_LIBRARY_PATH", &libraries).env("PATH", &programs);
+        python.arg(folder.join("run.py")).arg("--without-hardware").arg("--out").arg(folder.join("report"));
+        python
+    };
+    command::run(&mut rehearsal())?;
+    // A bit that is wrong in what comes from the device: no part that compares may pass.
+    for part in ["equality", "graphs", "streams"] {
+        let mut python = rehearsal();
+        python.env("STAND_IN_FLIP", "1").args(["--only", part]);
+        let status = command::status_within(&mut python, Duration::from_secs(120))?;
+        if status.and_then(|status| status.code()) != Some(1) {
+            bail!("{part} does not notice a bit that is wrong: {status:?}");
+        }
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod command;
+mod cpp;
 mod cpp_host;
 mod cuda;
 mod debian;
@@ -9,6 +10,7 @@ mod demo;
 mod gpu;
 mod hosts;
 mod instructions;
+mod java;
 mod mutants;
 mod neon;
 mod partial;

@@ -2,12 +2,13 @@
 
 use crate::command::{self, heading, seconds};
 use crate::instructions;
+use crate::java;
 use crate::mutants;
 use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cpp_host, cuda, demo, gpu, hosts, partial, sanitize, wheel};
+use crate::{cpp, cpp_host, cuda, demo, gpu, hosts, partial, sanitize, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -87,6 +88,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         ),
         step("Reference and benches: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
+        step("C and C++: headers under Clang", || cpp::clang(workspace)),
         step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
         step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
         step("Core and C: AddressSanitizer", || sanitize::address(workspace)),
@@ -111,6 +113,10 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Python: examples", || python_examples(workspace)),
         step("C: tensors are DLPack's", || dlpack(workspace)),
         step("CUDA: what a GPU is to run, rehearsed", || gpu::rehearse(workspace, &python_venv(workspace)?)),
+        step("C++: the CMake package, every way", || cpp::cmake(workspace)),
+        step("C++: a trainer on LibTorch", || cpp::trainer(workspace)),
+        step("Java: the jar and its tests", || java::package(workspace)),
+        step("Java: examples", || java::examples(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
@@ -265,15 +271,19 @@ pub fn host_pytest(workspace: &Workspace, venv: &Venv) -> Result<Command> {
     Ok(pytest)
 }
 
-/// The Rust tests that load ONNX Runtime, with the newest library that there is a Python for.
-fn rust_host_tests(workspace: &Workspace) -> Result<()> {
-    workspace.existing("bindings/c/tests")?;
+/// The newest ONNX Runtime library that there is a Python for.
+pub fn newest_runtime(workspace: &Workspace) -> Result<PathBuf> {
     let mut venvs = HOSTS.iter().rev().map(|(host, pythons)| host_venv(workspace, host, pythons));
     let venv = venvs.find(|venv| !venv.as_ref().is_err_and(|error| error.is::<Skip>()));
     let venv = venv.context("no Python serves any ONNX Runtime")??;
-    let runtime = runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?;
+    runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))
+}
+
+/// The Rust tests that load ONNX Runtime.
+fn rust_host_tests(workspace: &Workspace) -> Result<()> {
+    workspace.existing("bindings/c/tests")?;
     let mut test = workspace.cargo();
-    test.env("ORT_DYLIB_PATH", runtime).env("MIAMIX_REQUIRE_ORT", "1");
+    test.env("ORT_DYLIB_PATH", newest_runtime(workspace)?).env("MIAMIX_REQUIRE_ORT", "1");
     // Within the whole workspace, whose features are those of the earlier build.
     command::run(test.args(["test", "--workspace", "--locked", "--test", "ort"]))
 }
@@ -310,7 +320,7 @@ pub fn runtime_library(capi: &Path) -> Result<PathBuf> {
 const TORCH_PYTHONS: RangeInclusive<u32> = 11..=13;
 
 /// The environment of the Python package's tests.
-fn torch_venv(workspace: &Workspace) -> Result<Venv> {
+pub fn torch_venv(workspace: &Workspace) -> Result<Venv> {
     let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
     let python = TORCH_PYTHONS.into_iter().find_map(Python::at_hand);
     let python = python.ok_or_else(|| Skip("torch has wheels for CPython 3.11 to 3.13, and none is here".into()))?;
@@ -339,10 +349,19 @@ fn dlpack(workspace: &Workspace) -> Result<()> {
 
 /// The tests of the Python package, as the wheel installs it.
 fn python_tests(workspace: &Workspace) -> Result<()> {
-    let mut pytest = python_venv(workspace)?.python();
-    pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
-    pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
-    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]))
+    let venv = python_venv(workspace)?;
+    let pytest = || -> Result<Command> {
+        let mut pytest = venv.python();
+        pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
+        pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
+        pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+        Ok(pytest)
+    };
+    command::run(pytest()?.args([".", "--ignore", "test_cuda.py"]))?;
+    // In a process of its own: whether there is a driver is asked once.
+    let mut on_stand_in = pytest()?;
+    cuda::find_stand_in(workspace, &mut on_stand_in)?;
+    command::run(on_stand_in.arg("test_cuda.py"))
 }
 
 /// The examples run: a little training, every figure.

@@ -14,12 +14,12 @@ use super::plan::{miamix_plan, miamix_plan_draw, miamix_plan_free, miamix_shape}
 use super::plan::{miamix_plan_redraw, miamix_plan_shape, miamix_plan_to_json};
 use super::status::miamix_last_error_message;
 use super::tensor::{FLOAT32, IMAGES, INT64, miamix_device, miamix_dtype, miamix_tensor};
+#[cfg(feature = "cuda")]
+use crate::stand_in::StandIn;
 use half::{bf16, f16};
 use miamix_core::{Batch, BatchShape, Config, Element, Images, ImagesMut, Labels, MiaMix, Output, Status};
 use ndarray::{Array1, Array2, Array3, Array4, ArrayRef, Dimension};
 use std::ffi::CStr;
-#[cfg(feature = "cuda")]
-use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
 
 /// An odd batch of odd images, large enough to be worked on by several threads.
@@ -272,49 +272,6 @@ fn misaligned_pointers_are_errors() {
     let status = unsafe { miamix_config_init(askew, size_of::<miamix_config>()) };
     assert_eq!(status, Status::InvalidArgument);
     assert_eq!(last_error(), format!("config: must be aligned to 8 bytes, got {askew:p}"));
-}
-
-/// The stand-in driver of `tests/cuda`: one of its streams, and what is done to a stream.
-#[cfg(feature = "cuda")]
-struct StandIn {
-    library: libloading::Library,
-    _one_at_a_time: std::sync::MutexGuard<'static, ()>,
-}
-
-#[cfg(feature = "cuda")]
-impl StandIn {
-    /// Nothing where it is not found, which is a failure where it is required.
-    fn get() -> Option<Self> {
-        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        // SAFETY: the stand-in's initialisers are those of the C++ library.
-        let library = unsafe { libloading::Library::new("libcuda.so.1") }.ok();
-        // SAFETY: only looked up.
-        let is_stand_in = |library: &libloading::Library| unsafe { library.get::<fn()>("stand_in_run") }.is_ok();
-        let Some(library) = library.filter(is_stand_in) else {
-            assert!(std::env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
-            eprintln!("skipped: no stand-in driver; run cargo xtask test --only CUDA");
-            return None;
-        };
-        Some(StandIn { library, _one_at_a_time: ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) })
-    }
-
-    /// Streams 0, 1 and 3 are of device 0, stream 2 of device 1.
-    fn stream(&self, i: i32) -> *mut c_void {
-        // SAFETY: the function's type.
-        unsafe { self.library.get::<unsafe extern "C" fn(i32) -> *mut c_void>("stand_in_stream").unwrap()(i) }
-    }
-
-    fn on(&self, function: &str, stream: *mut c_void) {
-        // SAFETY: the functions' type.
-        unsafe { self.library.get::<unsafe extern "C" fn(*mut c_void)>(function).unwrap()(stream) }
-    }
-
-    /// Does what is on a stream.
-    fn run(&self, stream: *mut c_void) {
-        type Run = unsafe extern "C" fn(*mut c_void) -> *const c_char;
-        // SAFETY: the function's type.
-        assert!(unsafe { self.library.get::<Run>("stand_in_run").unwrap()(stream) }.is_null());
-    }
 }
 
 /// Tensors in CUDA memory; `cargo xtask test --only CUDA` makes the stand-in driver be found.

@@ -11,7 +11,7 @@ use super::host::{Element, NodeInfo, Operator, Result, RunContext, ShapeContext}
 use super::masks::{self, Masks};
 use super::mix::{self, Mix, MixKernel};
 use super::schema::LabelKind;
-use miamix_core::{CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, PlanSource, cuda_available};
+use miamix_core::{CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, PlanSource, check_cuda_labels, cuda_available};
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
@@ -72,6 +72,10 @@ impl OnDevice for Mix {
     const CPU_INPUTS: &'static [usize] = &[mix::SEED, mix::FIRST_SAMPLE, mix::TRAINING_MODE];
 
     fn launch(kernel: &MixKernel, run: &RunContext, stream: CudaStream) -> Result<()> {
+        if kernel.labels == LabelKind::Ids {
+            // SAFETY: the host's stream. What an earlier run met: ids on the device are not looked at before.
+            unsafe { check_cuda_labels(stream) }?;
+        }
         let bound = kernel.bind(run)?;
         let (images, partner_images, mixed_images) = bound.images(kernel.images)?;
         let n_classes = bound.n_classes;
@@ -89,7 +93,7 @@ impl OnDevice for Mix {
             label_strides: [n_classes as isize, 1],
             label_weight: bound.label_weight.data.cast(),
             partner_index: bound.partner_index.data.cast(),
-            bad_label: null_mut(), // nobody would look at it
+            bad_label: null_mut(), // where the next run looks
         };
         let op = &kernel.drawer.op;
         if bound.training_mode {

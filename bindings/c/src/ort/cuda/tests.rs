@@ -4,15 +4,15 @@
 use super::super::RegisterCustomOps;
 use super::super::host::{API_VERSION, Element};
 use super::super::schema::{IMAGE_TYPES, LABEL_KINDS, LabelKind, MIAMIX, MIAMIX_MASKS, Schema};
+use crate::stand_in::StandIn;
 use half::{bf16, f16};
-use libloading::Library;
 use miamix_core::{Dtype, cuda_available};
 use ort_sys as sys;
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
-use std::ptr::{self, null, null_mut};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ptr::{self, null_mut};
+use std::sync::OnceLock;
 
 const CUDA: Option<&CStr> = Some(c"CUDAExecutionProvider");
 const CPU: Option<&CStr> = None;
@@ -462,50 +462,6 @@ impl Drop for Kernel {
     }
 }
 
-/// The stand-in driver, its stream of these tests alone.
-struct Driver {
-    stream: *mut c_void,
-    _one_at_a_time: MutexGuard<'static, ()>,
-}
-
-fn function<T>(name: &str) -> Option<libloading::Symbol<'static, T>> {
-    static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
-    // SAFETY: the stand-in's initialisers are those of the C++ library; callers give the functions' types.
-    unsafe {
-        let library = LIBRARY.get_or_init(|| Library::new("libcuda.so.1").ok());
-        library.as_ref().and_then(|library| library.get(name).ok())
-    }
-}
-
-impl Driver {
-    /// Nothing where the stand-in is not found, which is a failure where it is required.
-    fn get() -> Option<Self> {
-        static ONE: Mutex<()> = Mutex::new(());
-        let Some(stream) = function::<unsafe extern "C" fn(c_int) -> *mut c_void>("stand_in_stream") else {
-            assert!(std::env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
-            eprintln!("skipped: no stand-in driver; run cargo xtask test --only CUDA");
-            return None;
-        };
-        let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the function's type.
-        Some(Driver { stream: unsafe { stream(1) }, _one_at_a_time })
-    }
-
-    fn on(&self, name: &str) {
-        // SAFETY: the functions' type.
-        unsafe { function::<unsafe extern "C" fn(*mut c_void)>(name).unwrap()(self.stream) }
-    }
-
-    /// Does what is on the stream.
-    fn finish(&self) {
-        // SAFETY: the function's type.
-        let error = unsafe {
-            function::<unsafe extern "C" fn(*mut c_void) -> *const c_char>("stand_in_run").unwrap()(self.stream)
-        };
-        assert_eq!(error, null(), "the stand-in driver has found a fault");
-    }
-}
-
 const CLASSES: i64 = 5;
 const SEED: i64 = -3;
 
@@ -563,13 +519,14 @@ fn mask_inputs(inputs: Vec<Value>) -> Vec<Value> {
 
 /// Runs the variants for both providers on the same inputs, and compares what they give.
 fn compare(
-    driver: &Driver,
+    driver: &StandIn,
     schema: &Schema,
     dtype: Dtype,
     labels: LabelKind,
     nhwc: bool,
     make: impl Fn() -> Vec<Value>,
 ) {
+    let stream = driver.stream(1);
     let what = format!("{:?}, {dtype:?}, {labels:?}, NHWC: {nhwc}", schema.name);
     let [_, elements] = schema.elements(dtype, labels);
     let kernel = |provided| {
@@ -584,7 +541,7 @@ fn compare(
     // The device's memory holds nothing yet, and nothing may be read or written there before the stream gets to it.
     let late: Vec<Vec<u8>> = inputs[..scalars].iter().map(|value| value.bytes().to_vec()).collect();
     inputs[..scalars].iter_mut().for_each(|value| value.memory.fill(u64::MAX));
-    let mut context = on_device.run(inputs, driver.stream).unwrap();
+    let mut context = on_device.run(inputs, stream).unwrap();
     for output in context.outputs.iter().flatten() {
         assert!(output.bytes().iter().all(|&byte| byte == POISON), "{what}: written too early");
     }
@@ -593,7 +550,7 @@ fn compare(
     }
     // What is in CPU memory may be gone.
     context.inputs[scalars..].iter_mut().for_each(|value| value.memory.fill(u64::MAX));
-    driver.finish();
+    driver.run(stream);
     for (index, (got, expected)) in context.outputs.iter().zip(&on_cpu.outputs).enumerate() {
         let (got, expected) = (got.as_ref().unwrap(), expected.as_ref().unwrap());
         assert_eq!(got.shape, expected.shape, "{what}: {}", schema.outputs[index].name);
@@ -603,7 +560,7 @@ fn compare(
 
 #[test]
 fn on_cuda_the_operators_give_the_bytes_of_the_cpu() {
-    let Some(driver) = Driver::get() else { return };
+    let Some(driver) = StandIn::get() else { return };
     for dtype in IMAGE_TYPES {
         for (nhwc, shape) in [(false, [5, 3, 13, 17]), (true, [5, 12, 16, 3]), (false, [3, 2, 66, 68])] {
             for labels in LABEL_KINDS {
@@ -622,12 +579,13 @@ fn on_cuda_the_operators_give_the_bytes_of_the_cpu() {
 
 #[test]
 fn on_cuda_errors_name_the_node() {
-    let Some(driver) = Driver::get() else { return };
+    let Some(driver) = StandIn::get() else { return };
+    let stream = driver.stream(1);
     let (dtype, labels, shape) = (Dtype::F32, LabelKind::Ids, [3, 1, 8, 8]);
     let [_, elements] = MIAMIX.elements(dtype, labels);
     let make = || inputs(dtype, labels, shape, true);
     let kernel = Kernel::new(chosen(&MIAMIX, CUDA, dtype, labels), elements, &node(&make(), false)).unwrap();
-    let error = |inputs| kernel.run(inputs, driver.stream).err().unwrap();
+    let error = |inputs| kernel.run(inputs, stream).err().unwrap();
 
     let mut others = make();
     others[2] = Value::new(Element::Int64, &[4]);
@@ -636,27 +594,26 @@ fn on_cuda_errors_name_the_node() {
     others[1] = Value::new(Element::Float, &[3, 1, 8, 9]);
     assert_eq!(error(others), "MiAMix 'mix': partner_images: expected shape [3, 1, 8, 8], got [3, 1, 8, 9]");
 
-    // A class id cannot be seen before the device has it: a row of zeros.
-    let mut context = make();
-    context[2].write(&[0i64, 1, CLASSES].map(i64::to_ne_bytes).concat());
-    let context = kernel.run(context, driver.stream).unwrap();
-    driver.finish();
-    let [mixed_labels, label_weight, partners] = [1, 2, 3].map(|index| context.outputs[index].as_ref().unwrap());
-    let row = |i: usize| &mixed_labels.bytes()[i * 4 * CLASSES as usize..][..4 * CLASSES as usize];
-    let partner = |i: usize| i64::from_ne_bytes(partners.bytes()[8 * i..][..8].try_into().unwrap());
-    let weight = |i: usize| f32::from_ne_bytes(label_weight.bytes()[4 * i..][..4].try_into().unwrap());
-    for i in 0..3 {
-        let sum: f32 = row(i).chunks(4).map(|bytes| f32::from_ne_bytes(bytes.try_into().unwrap())).sum();
-        // Of two shares of known classes, both are there: w + (1 − w), each rounded once to 24 bits.
-        let known = |i: i64| f32::from(u8::from(i < 2));
-        let expected = weight(i) * known(i as i64) + (1.0 - weight(i)) * known(partner(i));
-        assert!((sum - expected).abs() <= f32::EPSILON, "row {i}: {sum}, not {expected}");
+    // A class id is not seen before the device has it: the batch has a row of zeros for it, and the next run says so.
+    let mut wrong = make();
+    wrong[2].write(&[0i64, 1, CLASSES].map(i64::to_ne_bytes).concat());
+    let wrong = kernel.run(wrong, stream).unwrap();
+    driver.run(stream);
+    let mut ignored = make();
+    ignored[2].write(&[0i64, 1, -1].map(i64::to_ne_bytes).concat());
+    let expected = "MiAMix 'mix': labels[2]: must be below num_classes, got a larger class id in a batch on the CUDA \
+                    device, whose label is a row of zeros";
+    assert_eq!(error(make()), expected);
+    let ignored = kernel.run(ignored, stream).unwrap();
+    driver.run(stream);
+    for (got, expected) in wrong.outputs.iter().flatten().zip(ignored.outputs.iter().flatten()) {
+        assert!(got.bytes() == expected.bytes());
     }
 
     // A host that captures a graph: the plan of each run would have to be uploaded before it.
-    driver.on("stand_in_begin_capture");
+    driver.on("stand_in_begin_capture", stream);
     let captured = error(make());
-    driver.on("stand_in_end_capture");
+    driver.on("stand_in_end_capture", stream);
     let expected = "MiAMix 'mix': stream: is capturing, which takes only a plan that was uploaded before";
     assert_eq!(captured, expected);
 }
