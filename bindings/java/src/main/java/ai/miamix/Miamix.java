@@ -87,7 +87,7 @@ public final class Miamix implements AutoCloseable {
     }
 
     /**
-     * Draws every random decision for one batch (Algorithm 1, lines 1 to 7).
+     * Draws every random decision for one batch.
      *
      * @param samples N
      * @param height H, pixels, 1 to 32768
@@ -257,7 +257,7 @@ public final class Miamix implements AutoCloseable {
     }
 
     /**
-     * Renders the masks of a plan, and what its labels weigh (Algorithm 1, lines 8 to 12).
+     * Renders the masks of a plan, and what its labels weigh (Algorithm 1, stage 3).
      *
      * @param plan whose masks
      * @param masks {@code [N, H, W]} of float32, 1 keeps the primary pixel; may be {@code null}
