@@ -43,7 +43,12 @@ public final class Miamix implements AutoCloseable {
         cleanable = handle.ownedBy(this);
     }
 
-    /** {@return a builder with the paper's parameters} */
+    /**
+     * Begins with the paper's parameters.
+     *
+     * @return a builder
+     * @throws UnsatisfiedLinkError as {@link #libraryPath}
+     */
     public static Builder builder() {
         return new Builder();
     }
@@ -644,7 +649,6 @@ public final class Miamix implements AutoCloseable {
          *
          * @return the operator, to be closed
          * @throws MiamixArgumentException for the first parameter outside its range
-         * @throws UnsatisfiedLinkError as {@link Miamix#libraryPath}
          */
         public Miamix build() {
             return new Miamix(config.copy(), layout, numClasses);

@@ -87,7 +87,7 @@ final class NativeLoader {
         }
         // No folder of this user's that would last: one for this process alone, by a name that nobody can foresee.
         try {
-            Path folder = Files.createTempDirectory("miamix-");
+            Path folder = Files.createTempDirectory("miamix-").toAbsolutePath();
             Path unpacked = unpack(library, file, folder);
             folder.toFile().deleteOnExit();
             unpacked.toFile().deleteOnExit();
