@@ -1,4 +1,4 @@
-"""Where the library, the program and the reference are."""
+"""Where the library, the program, the cases and the reference are."""
 
 import os
 import sys
@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
 def pytest_configure():
     if not os.path.isfile(os.environ.get("MIAMIX_LIBRARY", "")):
         pytest.exit("MIAMIX_LIBRARY must be the path of libmiamix: `cargo xtask test` sets it", 1)
+    if not os.path.isdir(os.environ.get("MIAMIX_CASES", "")):
+        pytest.exit("MIAMIX_CASES must be the folder of cases: `cargo xtask test` sets it", 1)
     program = os.environ.get("MIAMIX_PROGRAM")
     if program is None and os.environ.get("CI"):
         pytest.exit("MIAMIX_PROGRAM is not set, and where CI is set every test must run", 1)

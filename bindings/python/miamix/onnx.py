@@ -1,4 +1,4 @@
-"""MiAMix for ONNX: the operators' schemas, models with the operator, and the way from torch.
+"""MiAMix for ONNX: the operators' schemas, models with the operator, training graphs, and the way from torch.
 
 docs/op.md is the page of the operators.
 """
@@ -6,8 +6,14 @@ docs/op.md is the page of the operators.
 from __future__ import annotations
 
 import ctypes as C
+import importlib
+import importlib.util
 import json
-from collections.abc import Mapping
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +26,18 @@ from ._parameters import METHODS, NAMES, Parameters, from_config, integer, to_co
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["DOMAIN", "insert", "make_model", "register", "register_schemas", "translation_table"]
+__all__ = [
+    "DOMAIN",
+    "insert",
+    "load_training",
+    "make_model",
+    "register",
+    "register_schemas",
+    "soft_cross_entropy",
+    "trained_model",
+    "training_artifacts",
+    "translation_table",
+]
 
 #: Domain of the operators, and the version of its operator set.
 DOMAIN, DOMAIN_VERSION = "ai.miamix", 1
@@ -233,8 +250,7 @@ def insert(
     graph = mixed.graph
     inputs = {value.name: value for value in graph.input}
     _check_input(inputs, "images", images, set(_ELEMENTS.values()))
-    taken = {name for node in graph.node for name in (*node.input, *node.output)} | set(inputs)
-    taken |= {tensor.name for tensor in graph.initializer}
+    taken = _names(graph)
     new = {prefix + port for port in (*INPUTS, *OUTPUTS)}
     if taken & new:
         raise lib.invalid("prefix", f"must make names that the model has not ({min(taken & new)})", repr(prefix))
@@ -292,6 +308,213 @@ def _rename(node: onnx.NodeProto, replaced: Mapping[str, str]) -> None:
             visible = {name: new for name, new in replaced.items() if name not in own}
             for inner in graph.node:
                 _rename(inner, visible)
+
+
+def soft_cross_entropy(
+    model: onnx.ModelProto, *, logits: str, targets: str, loss: str = "loss", prefix: str = "miamix_loss_"
+) -> onnx.ModelProto:
+    """A copy of a model with the cross entropy of soft labels as its first output.
+
+    ::
+
+        loss = mean over n of -sum over k of targets[n, k] * log_softmax(logits)[n, k]
+
+    A row of zeros, an ignored label, adds 0, and counts in the mean.
+
+    Parameters
+    ----------
+    logits, targets : str
+        Floats [N, K] of the graph: inputs, outputs or anything between.
+    loss : str
+        Name of the new output, a scalar.
+    prefix : str
+        Of the names of everything else that is new.
+
+    Raises
+    ------
+    MiamixValueError
+        For names that the model has not, or has already, and for ONNX operators before version 13.
+    """
+    new = onnx.ModelProto()
+    new.CopyFrom(model)
+    graph, names = new.graph, _names(new.graph)
+    for argument, name in (("logits", logits), ("targets", targets)):
+        if name not in names:
+            raise lib.invalid(argument, "must be a tensor of the model", repr(name))
+    version = next((opset.version for opset in new.opset_import if opset.domain in ("", "ai.onnx")), 0)
+    if version < 13:
+        raise lib.invalid("model", "must use version 13 of ONNX's operators or later", version)
+    steps = [
+        ("LogSoftmax", [logits], {"axis": 1}),
+        ("Mul", [targets], {}),
+        ("ReduceSum", [f"{prefix}classes"], {"keepdims": 0}),
+        ("ReduceMean", [], {"keepdims": 0}),
+        ("Neg", [], {}),
+    ]
+    nodes: list[onnx.NodeProto] = []
+    for kind, inputs, values in steps:
+        before = list(nodes[-1].output) if nodes else []
+        name = f"{prefix}{kind.lower()}"
+        nodes.append(helper.make_node(kind, before + inputs, [name], name=name, **values))
+    nodes[-1].output[0] = loss
+    constant = numpy_helper.from_array(np.array([1]), f"{prefix}classes")
+    taken = names & {constant.name, *(name for node in nodes for name in node.output)}
+    if taken:
+        argument, value = ("loss", loss) if loss in taken else ("prefix", prefix)
+        raise lib.invalid(argument, f"must make names that the model has not ({min(taken)})", repr(value))
+    graph.node.extend(nodes)
+    graph.initializer.append(constant)
+    graph.output.insert(0, helper.make_tensor_value_info(loss, TensorProto.FLOAT, []))
+    return new
+
+
+def training_artifacts(
+    model: onnx.ModelProto,
+    folder: str | PathLike[str],
+    *,
+    images: str,
+    logits: str,
+    num_classes: int,
+    optimizer: Literal["adamw", "sgd"] = "adamw",
+    trainable: Sequence[str] | None = None,
+    layout: Literal["NCHW", "NHWC"] = "NCHW",
+    seed: int | None = None,
+    seed_offset: int = 0,
+    **parameters: Unpack[Parameters],
+) -> None:
+    """Write what ONNX Runtime training needs to train a model on mixed batches.
+
+    ::
+
+        images, labels ──> MiAMix ──> model ──> soft cross entropy
+
+    The graph's inputs are those of the model, then ``miamix_labels`` (int64 [N]), ``miamix_seed`` unless it is
+    constant, ``miamix_first_sample`` and ``miamix_training_mode``; its outputs are the loss and the logits. With a
+    training mode of false it is the graph to evaluate with: nothing is mixed. :func:`load_training` reads the files.
+
+    Parameters
+    ----------
+    model
+        From images to logits [N, K]; its operators need gradients in ONNX Runtime, MiAMix needs none.
+    folder
+        Where ``training_model.onnx``, ``eval_model.onnx``, ``optimizer_model.onnx`` and ``checkpoint`` go; made where
+        it is not there.
+    images : str
+        The input that is mixed.
+    logits : str
+        The output.
+    num_classes : int
+        K.
+    trainable : sequence of str, optional
+        The initializers to train; without it those of floats.
+    layout, seed, seed_offset, **parameters
+        As for :func:`insert`.
+
+    Raises
+    ------
+    ImportError
+        Without onnxruntime-training.
+    MiamixValueError
+        For names that the model has not.
+    """
+    artifacts = _training("artifacts")
+    if optimizer not in ("adamw", "sgd"):
+        raise lib.invalid("optimizer", "must be one of adamw sgd", repr(optimizer))
+    outputs = [value.name for value in model.graph.output]
+    if logits not in outputs:
+        raise lib.invalid("logits", f"must be an output of the model ({', '.join(outputs)})", repr(logits))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    if trainable is None:
+        trainable = [name for name, tensor in weights.items() if tensor.data_type == TensorProto.FLOAT]
+    for name in trainable:
+        if name not in weights:
+            raise lib.invalid("trainable", "must name initializers of the model", repr(name))
+    mixed = insert(
+        model,
+        images=images,
+        num_classes=num_classes,
+        layout=layout,
+        seed=seed,
+        seed_offset=seed_offset,
+        **parameters,
+    )
+    forward = soft_cross_entropy(mixed, logits=logits, targets="miamix_mixed_labels")
+    # The loss comes first, as gradients start from there.
+    kept = [value for value in forward.graph.output if value.name in ("loss", logits)]
+    del forward.graph.output[:]
+    forward.graph.output.extend(kept)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    kind = {"adamw": artifacts.OptimType.AdamW, "sgd": artifacts.OptimType.SGD}[optimizer]
+    artifacts.generate_artifacts(
+        forward,
+        requires_grad=list(trainable),
+        optimizer=kind,
+        artifact_directory=folder,
+        custom_op_library=lib.library_path(),
+    )
+
+
+def load_training(folder: str | PathLike[str], options: Any = None) -> tuple[Any, Any, Any]:
+    """The ``Module``, ``Optimizer`` and ``CheckpointState`` of ``onnxruntime.training.api``.
+
+    Parameters
+    ----------
+    folder
+        Of :func:`training_artifacts`.
+    options : onnxruntime.SessionOptions, optional
+        Of the module; the operators are made known to them.
+    """
+    api = _training("api")
+    if options is None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+    register(options)
+    folder = Path(folder)
+    state = api.CheckpointState.load_checkpoint(folder / "checkpoint")
+    models = [folder / f"{name}_model.onnx" for name in ("training", "eval", "optimizer")]
+    module = api.Module(models[0], state, models[1], session_options=options)
+    return module, api.Optimizer(models[2], module), state
+
+
+def trained_model(model: onnx.ModelProto, state: Any) -> onnx.ModelProto:
+    """A copy of a model with the parameters of a training state: the way out of training, without MiAMix in it.
+
+    ``Module.export_model_for_inferencing`` knows no operators of other domains.
+
+    Parameters
+    ----------
+    model
+        That :func:`training_artifacts` was given.
+    state : onnxruntime.training.api.CheckpointState
+        Of :func:`load_training`, or loaded from a checkpoint.
+    """
+    trained = onnx.ModelProto()
+    trained.CopyFrom(model)
+    for tensor in trained.graph.initializer:
+        if tensor.name in state.parameters:
+            values = np.asarray(state.parameters[tensor.name].data)
+            tensor.CopyFrom(numpy_helper.from_array(values.reshape(tensor.dims), tensor.name))
+    return trained
+
+
+def _training(module: str) -> Any:
+    """A module of ``onnxruntime.training``, without torch too."""
+    if importlib.util.find_spec("torch") is None:
+        # It imports this module for those of its users that have torch, and nothing here needs it.
+        name = "onnxruntime.training.optim"
+        sys.modules.setdefault(name, types.ModuleType(name))
+    try:
+        return importlib.import_module(f"onnxruntime.training.{module}")
+    except ImportError as error:
+        raise ImportError("training needs onnxruntime-training, which PyPI has for CPython 3.8 to 3.11") from error
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Every tensor of a graph."""
+    names = {name for node in graph.node for name in (*node.input, *node.output)}
+    names |= {value.name for value in (*graph.input, *graph.output)}
+    return names | {tensor.name for tensor in graph.initializer}
 
 
 def translation_table() -> dict[Any, Any]:
