@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages;
-    /// neon: the core alone, for 64-bit ARM, in an emulator (a download of 220 MB).
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, Java, the program, the demonstration,
+    /// the pages; neon: the core alone, for 64-bit ARM, in an emulator (a download of 220 MB).
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
