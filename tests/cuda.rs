@@ -807,6 +807,77 @@ fn calls_may_pile_up_on_many_streams() {
     assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
 }
 
+/// What the host code itself takes for a batch of 256, beside the draw and a copy of the plan's bytes:
+/// `cargo test --release --test cuda -- --ignored --nocapture` on a quiet machine, with the stand-in driver to be found.
+/// What a real driver takes for its part is not in it, and that of the stand-in (queues of closures) is.
+#[test]
+#[ignore = "a measurement, which asserts nothing"]
+fn what_the_host_code_costs() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(0);
+    println!(
+        "{:>9} {:>8} {:>8} {:>8} {:>8} {:>8}   (µs, median; plan in KB)",
+        "", "plan", "copy", "draw", "upload", "apply"
+    );
+    for side in [32, 224] {
+        let op = MiaMix::new(Config::default()).unwrap();
+        let shape = BatchShape::new(256, side, side);
+        let bytes = DevicePlan::bytes(op.config(), shape);
+        let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+        // SAFETY: memory of that size, used to the end of the test.
+        let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+        let workspace_bytes = op.cuda_workspace_bytes(shape).unwrap();
+        // Addresses alone: nothing on the stream is run but the uploads.
+        let at = |address: usize| std::ptr::without_provenance_mut::<u8>(address);
+        let workspace = Some(Workspace { data: at(1 << 40).cast(), bytes: workspace_bytes });
+        let (images, strides) = ([256, 3, side, side], [3 * side * side, side * side, side, 1].map(|s| s as isize));
+        let from = vec![1u8; bytes];
+        let mut to = vec![0u8; bytes];
+        let mut plan = op.draw(shape, 0, 0).unwrap();
+        let [mut copied, mut drawn, mut uploaded, mut applied] = [const { Vec::new() }; 4];
+        for round in 0..2000 {
+            let timed = |into: &mut Vec<f64>, work: &mut dyn FnMut()| {
+                let start = std::time::Instant::now();
+                work();
+                into.push(start.elapsed().as_secs_f64() * 1e6);
+            };
+            timed(&mut copied, &mut || std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from)));
+            timed(&mut drawn, &mut || op.draw_into(shape, round, 0, &mut plan).unwrap());
+            // SAFETY: a stream of the stand-in's.
+            timed(&mut uploaded, &mut || unsafe { device.upload(&plan, stream) }.unwrap());
+            stand_in.run(stream);
+            timed(&mut applied, &mut || {
+                // SAFETY: what is put on the stream is thrown away.
+                unsafe {
+                    let read =
+                        |name, i: usize| Images::from_raw(name, at(i << 40), Dtype::F32, images, strides).unwrap();
+                    let out = ImagesMut::from_raw("mixed_images", at(4 << 40), Dtype::F32, images, strides).unwrap();
+                    let ids = DeviceLabels::Ids { data: at(5 << 40).cast(), stride: 1, n_classes: 10 };
+                    let batch =
+                        DeviceBatch { images: read("images", 2), partner_images: read("partner", 3), labels: ids };
+                    let output = DeviceOutput {
+                        images: out,
+                        labels: at(6 << 40).cast(),
+                        label_strides: [10, 1],
+                        label_weight: null_mut(),
+                        partner_index: null_mut(),
+                        bad_label: null_mut(),
+                    };
+                    op.apply_cuda(PlanSource::Device(&device), batch, output, workspace, stream).unwrap();
+                }
+            });
+            stand_in.on("stand_in_forget", stream);
+        }
+        let median = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        let kilobytes = bytes as f64 / 1000.0;
+        let [copied, drawn, uploaded, applied] = [copied, drawn, uploaded, applied].map(median);
+        println!("{side:>5}² px {kilobytes:>8.1} {copied:>8.2} {drawn:>8.2} {uploaded:>8.2} {applied:>8.2}");
+    }
+}
+
 #[test]
 fn a_workspace_of_the_callers_is_used_and_nothing_else() {
     let Some(stand_in) = StandIn::get() else { return };

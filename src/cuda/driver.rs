@@ -1,8 +1,13 @@
 //! The CUDA driver, found at run time: nothing of CUDA is linked, and a machine without it gets an error.
 //!
-//! Codes come back as plain numbers: a newer driver may know ones that no enumeration here does.
+//! Types and numbers are those of `cudarc`'s bindings. Its functions are not called: they panic where the driver lacks
+//! one, and take a code that a newer driver may know as an enumeration that does not. Codes are plain numbers here.
 
 use crate::error::{Error, Result};
+use cudarc::driver::sys::{
+    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmodule, CUpointer_attribute, CUresult, CUstream,
+    CUstreamCaptureMode, CUstreamCaptureStatus,
+};
 use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -10,27 +15,19 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Opaque handles of the driver.
-pub(super) type Handle = *mut c_void;
-
-const OUT_OF_MEMORY: c_int = 2;
-const INVALID_CONTEXT: c_int = 201;
-const EVENT_NOT_READY: c_int = 600;
-/// `CU_EVENT_DISABLE_TIMING`.
-const EVENT_WITHOUT_TIME: c_uint = 2;
-/// `CU_MEMHOSTALLOC_PORTABLE` and `_DEVICEMAP`: pinned for every context, at one address on host and device.
-const HOST_MAPPED: c_uint = 1 | 2;
-const CAPTURING: c_int = 1;
-/// `CU_STREAM_CAPTURE_MODE_RELAXED`: what this thread does breaks no capture that is under way elsewhere.
-const RELAXED: c_int = 2;
-/// `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
-const DEVICE_OF_POINTER: c_int = 9;
+const OUT_OF_MEMORY: c_int = CUresult::CUDA_ERROR_OUT_OF_MEMORY as c_int;
+const INVALID_CONTEXT: c_int = CUresult::CUDA_ERROR_INVALID_CONTEXT as c_int;
+const EVENT_NOT_READY: c_int = CUresult::CUDA_ERROR_NOT_READY as c_int;
+const EVENT_WITHOUT_TIME: c_uint = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
+/// Pinned for every context, at one address on host and device.
+const HOST_MAPPED: c_uint = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+const CAPTURING: c_uint = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE as c_uint;
 
 /// Least size of a block of pinned memory, so that plans of different sizes share one.
 const PINNED_BYTES: usize = 1 << 16;
 
 macro_rules! driver {
-    ($($field:ident: $symbol:literal($($t:ty),*);)+) => {
+    ($($field:ident: $symbol:ident($($t:ty),*);)+) => {
         /// The functions that the library uses.
         #[allow(non_snake_case)]
         pub(super) struct Driver {
@@ -43,8 +40,9 @@ macro_rules! driver {
             unsafe fn of(library: &Library) -> Result<Self> {
                 $(
                     // SAFETY: the signature is the driver's.
-                    let $field = *unsafe { library.get($symbol) }
-                        .map_err(|_| Error::CudaUnavailable(format!("the driver has no {}: it is too old", $symbol)))?;
+                    let $field = *unsafe { library.get(stringify!($symbol)) }.map_err(|_| {
+                        Error::CudaUnavailable(format!("the driver has no {}: it is too old", stringify!($symbol)))
+                    })?;
                 )+
                 Ok(Driver { $($field),+ })
             }
@@ -52,7 +50,9 @@ macro_rules! driver {
 
         $(
             #[allow(non_upper_case_globals, dead_code)]
-            impl Names { const $field: &'static str = $symbol; }
+            impl Names { const $field: &'static str = stringify!($symbol); }
+            // The arguments are those of CUDA's own headers.
+            const _: unsafe fn($($t),*) -> CUresult = sys::$symbol;
         )+
     };
 }
@@ -61,28 +61,28 @@ macro_rules! driver {
 struct Names;
 
 driver! {
-    init: "cuInit"(c_uint);
-    device_count: "cuDeviceGetCount"(*mut c_int);
-    context_of_stream: "cuStreamGetCtx"(Handle, *mut Handle);
-    is_capturing: "cuStreamIsCapturing"(Handle, *mut c_int);
-    exchange_capture_mode: "cuThreadExchangeStreamCaptureMode"(*mut c_int);
-    current: "cuCtxGetCurrent"(*mut Handle);
-    push: "cuCtxPushCurrent_v2"(Handle);
-    pop: "cuCtxPopCurrent_v2"(*mut Handle);
-    current_device: "cuCtxGetDevice"(*mut c_int);
-    pointer_attribute: "cuPointerGetAttribute"(*mut c_void, c_int, u64);
-    load_module: "cuModuleLoadData"(*mut Handle, *const c_char);
-    function: "cuModuleGetFunction"(*mut Handle, Handle, *const c_char);
-    launch: "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
-    copy_to_device: "cuMemcpyHtoDAsync_v2"(u64, *const c_void, usize, Handle);
-    clear: "cuMemsetD8Async"(u64, u8, usize, Handle);
-    allocate: "cuMemAllocAsync"(*mut u64, usize, Handle);
-    free: "cuMemFreeAsync"(u64, Handle);
-    allocate_host: "cuMemHostAlloc"(*mut *mut c_void, usize, c_uint);
-    free_host: "cuMemFreeHost"(*mut c_void);
-    new_event: "cuEventCreate"(*mut Handle, c_uint);
-    record: "cuEventRecord"(Handle, Handle);
-    query: "cuEventQuery"(Handle);
+    init: cuInit(c_uint);
+    device_count: cuDeviceGetCount(*mut c_int);
+    context_of_stream: cuStreamGetCtx(CUstream, *mut CUcontext);
+    is_capturing: cuStreamIsCapturing(CUstream, *mut CUstreamCaptureStatus);
+    exchange_capture_mode: cuThreadExchangeStreamCaptureMode(*mut CUstreamCaptureMode);
+    current: cuCtxGetCurrent(*mut CUcontext);
+    push: cuCtxPushCurrent_v2(CUcontext);
+    pop: cuCtxPopCurrent_v2(*mut CUcontext);
+    current_device: cuCtxGetDevice(*mut CUdevice);
+    pointer_attribute: cuPointerGetAttribute(*mut c_void, CUpointer_attribute, CUdeviceptr);
+    load_module: cuModuleLoadData(*mut CUmodule, *const c_void);
+    function: cuModuleGetFunction(*mut CUfunction, CUmodule, *const c_char);
+    launch: cuLaunchKernel(CUfunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, CUstream, *mut *mut c_void, *mut *mut c_void);
+    copy_to_device: cuMemcpyHtoDAsync_v2(CUdeviceptr, *const c_void, usize, CUstream);
+    clear: cuMemsetD8Async(CUdeviceptr, u8, usize, CUstream);
+    allocate: cuMemAllocAsync(*mut CUdeviceptr, usize, CUstream);
+    free: cuMemFreeAsync(CUdeviceptr, CUstream);
+    allocate_host: cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
+    free_host: cuMemFreeHost(*mut c_void);
+    new_event: cuEventCreate(*mut CUevent, c_uint);
+    record: cuEventRecord(CUevent, CUstream);
+    query: cuEventQuery(CUevent);
 }
 
 /// Calls a function of the driver; its failure becomes an error that names it.
@@ -135,7 +135,8 @@ fn find() -> Result<Driver> {
 /// [`Error::CudaUnavailable`]; [`Error::Cuda`] where it is no memory that CUDA knows.
 pub(super) fn device_of_address(address: u64) -> Result<i32> {
     let mut device: c_int = 0;
-    call!(driver()?, pointer_attribute((&raw mut device).cast(), DEVICE_OF_POINTER, address))?;
+    let attribute = CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL;
+    call!(driver()?, pointer_attribute((&raw mut device).cast(), attribute, address))?;
     Ok(device)
 }
 
@@ -160,8 +161,8 @@ struct Context {
 /// What every call needs of its context.
 #[derive(Clone, Copy)]
 struct Loaded {
-    kernels: [Handle; KERNELS.len()],
-    device: c_int,
+    kernels: [CUfunction; KERNELS.len()],
+    device: CUdevice,
     /// In pinned memory, where kernels write to it: 1 + a sample whose class id is too large, or 0.
     bad_label: *mut u32,
 }
@@ -171,7 +172,7 @@ struct Pinned {
     memory: *mut c_void,
     bytes: usize,
     /// Recorded after the copy out of it.
-    event: Handle,
+    event: CUevent,
     /// Somebody is writing to it.
     taken: bool,
 }
@@ -189,7 +190,7 @@ fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
 /// A stream of the caller's, its context current as long as this lives.
 pub(super) struct Stream {
     driver: &'static Driver,
-    stream: Handle,
+    stream: CUstream,
     context: usize,
     loaded: Loaded,
     _context: CurrentContext,
@@ -206,10 +207,10 @@ impl Stream {
     ///
     /// # Safety
     /// `stream` is a live stream, or null for the default stream of the current context.
-    pub unsafe fn enter(stream: Handle) -> Result<Self> {
-        let driver = driver()?;
+    pub unsafe fn enter(stream: *mut c_void) -> Result<Self> {
+        let (driver, stream): (_, CUstream) = (driver()?, stream.cast());
         let mode = CaptureMode::relaxed(driver)?;
-        let (mut context, mut capturing) = (null_mut(), 0);
+        let (mut context, mut capturing): (_, c_uint) = (null_mut(), 0);
         match call!(driver, context_of_stream(stream, &raw mut context)) {
             Err(Error::Cuda { code: INVALID_CONTEXT, .. }) if stream.is_null() => {}
             other => other?,
@@ -217,7 +218,7 @@ impl Stream {
         if context.is_null() {
             return Err(Error::CudaUnavailable("no context is current on this thread".into()));
         }
-        call!(driver, is_capturing(stream, &raw mut capturing))?;
+        call!(driver, is_capturing(stream, (&raw mut capturing).cast()))?;
         let current = CurrentContext::enter(driver, context)?;
         let (context, capturing) = (context as usize, capturing == CAPTURING);
         let loaded = load(driver, context, capturing)?;
@@ -296,7 +297,7 @@ impl Stream {
         recorded.and(result)
     }
 
-    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, Handle)> {
+    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, CUevent)> {
         let mut contexts = contexts();
         let pinned = &mut contexts.entry(self.context).or_insert_with(|| unreachable!("entered")).pinned;
         for (index, block) in pinned.iter_mut().enumerate() {
@@ -356,7 +357,7 @@ struct CurrentContext {
 }
 
 impl CurrentContext {
-    fn enter(driver: &'static Driver, context: Handle) -> Result<Self> {
+    fn enter(driver: &'static Driver, context: CUcontext) -> Result<Self> {
         let mut current = null_mut();
         call!(driver, current(&raw mut current))?;
         let pushed = current != context;
@@ -379,21 +380,22 @@ impl Drop for CurrentContext {
 /// How this thread's calls meet captures of other threads; the caller's mode is back when this is dropped.
 struct CaptureMode {
     driver: &'static Driver,
-    before: c_int,
+    /// A `CUstreamCaptureMode`.
+    before: c_uint,
 }
 
 impl CaptureMode {
     /// Asking whether a copy is done, and pinned memory, would break a capture that the caller has begun elsewhere.
     fn relaxed(driver: &'static Driver) -> Result<Self> {
-        let mut mode = RELAXED;
-        call!(driver, exchange_capture_mode(&raw mut mode))?;
+        let mut mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED as c_uint;
+        call!(driver, exchange_capture_mode((&raw mut mode).cast()))?;
         Ok(CaptureMode { driver, before: mode })
     }
 }
 
 impl Drop for CaptureMode {
     fn drop(&mut self) {
-        let _ = call!(self.driver, exchange_capture_mode(&raw mut self.before));
+        let _ = call!(self.driver, exchange_capture_mode((&raw mut self.before).cast()));
     }
 }
 

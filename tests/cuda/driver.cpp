@@ -274,6 +274,8 @@ API const char* stand_in_run(void* stream) {
   told = failure;
   return told.empty() ? nullptr : told.c_str();
 }
+// Throws away what is on a stream.
+API void stand_in_forget(void* stream) { LOCK; stream_of(stream)->queue.clear(); }
 API void stand_in_begin_capture(void* stream) { LOCK; stream_of(stream)->graph.clear(), stream_of(stream)->capturing = true; }
 API void stand_in_end_capture(void* stream) { LOCK; stream_of(stream)->capturing = false; }
 // Puts what was captured on a stream onto it.

@@ -46,8 +46,9 @@ def make_model(nodes, inputs, outputs, initializers=()):
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
-def make_session(model, n_threads=1, level=None, optimized_path=None):
-    options = ort.SessionOptions()
+def make_session(model, n_threads=1, level=None, optimized_path=None, options=None):
+    """A session of a model, or of the file of one."""
+    options = options or ort.SessionOptions()
     options.register_custom_ops_library(os.environ["MIAMIX_LIBRARY"])
     options.intra_op_num_threads = n_threads
     options.log_severity_level = 4
@@ -55,7 +56,8 @@ def make_session(model, n_threads=1, level=None, optimized_path=None):
         options.graph_optimization_level = level
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
-    return ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    source = str(model) if isinstance(model, os.PathLike) else model.SerializeToString()
+    return ort.InferenceSession(source, options, ["CPUExecutionProvider"])
 
 
 class Operators:

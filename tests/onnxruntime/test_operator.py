@@ -9,7 +9,6 @@ import draw_ref
 import graphs
 import miamix_ref as ref
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 from graphs import (
@@ -363,34 +362,6 @@ def test_scalars_may_have_an_axis():
     feeds = {"images": images, "partner_images": images, "labels": labels, **scalar_feeds(9, (1,))}
     expected = Operators().run(images, images, labels, seed=9)[0]
     assert_equal(session.run(None, feeds)[0], expected, "mixed_images")
-
-
-# What optimisers leave alone
-
-
-@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"])
-def test_nodes_are_neither_folded_nor_merged(level, tmp_path):
-    # Everything is constant, and the first two nodes are equal.
-    images, labels = make_images("f32", (4, 3, 8, 8)), labels_of("ids", 4)
-    constants = {"images": images, "partner_images": images, "labels": labels, **scalar_feeds(3)}
-    initializers = [
-        numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
-    ]
-    nodes, outputs = [], []
-    for name, attributes in (("a", {}), ("b", {}), ("c", {"seed_offset": 1})):
-        names = [f"{name}_{output}" for output in OUTPUTS]
-        nodes.append(mix_node(name, outputs=names, num_classes=10, **attributes))
-        outputs.append(value(names[0], TensorProto.FLOAT, None))
-    path = tmp_path / "optimized.onnx"
-    level = getattr(ort.GraphOptimizationLevel, level)
-    session = make_session(
-        make_model(nodes, [], outputs, initializers), level=level, optimized_path=path
-    )
-    a, b, c = session.run(None, {})
-    assert_equal(a, b, "the same seed")
-    assert bits(a) != bits(c)
-    assert_equal(c, Operators().run(images, images, labels, seed=4)[0], "seed_offset")
-    assert [node.op_type for node in onnx.load(path).graph.node].count("MiAMix") == 3
 
 
 # Errors

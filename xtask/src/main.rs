@@ -2,16 +2,21 @@
 
 mod bench;
 mod command;
+mod cpp;
+mod cpp_host;
 mod cuda;
+mod debian;
 mod demo;
 mod gpu;
 mod hosts;
 mod instructions;
+mod java;
 mod mutants;
 mod neon;
 mod partial;
 mod photos;
 mod python;
+mod sanitize;
 mod test;
 mod wheel;
 mod workspace;

@@ -1,4 +1,7 @@
-/* Forks while three threads mix: each child, and now and then a child of a child, mixes with what its parent had. */
+/* Forks while three threads mix: each child, and now and then a child of a child, mixes with what its parent had.
+ *
+ *     forks [NUMBER]     (1000; 0: the three threads alone)
+ */
 #define _GNU_SOURCE
 
 #include "miamix.h"
@@ -16,8 +19,7 @@ enum { N = 12, C = 3, SIDE = 32, ELEMENTS = N * C * SIDE * SIDE, THREADS = 3, DE
 static miamix_op *by_default, *two_threads, *three_threads;
 static miamix_plan *plan;
 static float images[ELEMENTS], expected[ELEMENTS];
-static volatile int done = 0;
-static int failed = 0;
+static int done = 0, failed = 0;
 
 /* Mixes under the plan, and draws it anew; whether the result is the one expected. */
 static int works(const miamix_op *op, float *out) {
@@ -45,11 +47,11 @@ static int works(const miamix_op *op, float *out) {
 
 static void *mix_on(void *op) {
     float *out = (float *)malloc(sizeof expected);
-    while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
+    do {
         if (!works((const miamix_op *)op, out)) {
             __atomic_store_n(&failed, 1, __ATOMIC_RELEASE);
         }
-    }
+    } while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE));
     free(out);
     return NULL;
 }
