@@ -170,7 +170,7 @@ def streams(part: Part, driver: Driver, quick: bool) -> None:
     shapes = SIZES if quick else [Shape(32, 3, 32, 32), Shape(6, 3, 224, 224), Shape(5, 2, 71, 61)]
     op, compare = Operator(**BUSY), Comparison(part, driver)
     all_streams = [Stream(driver) for _ in range(n_streams)]
-    start = threading.Barrier(n_streams)
+    start = threading.Barrier(n_streams, timeout=30)
 
     def work(index: int) -> list[tuple[str, dict[str, Array], dict[str, Array]]]:
         driver.enter()

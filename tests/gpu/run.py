@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,8 +105,9 @@ class Runner:
 
     def run(self, name: str, seconds: float, before: tuple[str, ...] = (), **variables: str) -> tuple[Part, int]:
         """What a part found, and its exit status; a part that is stopped or crashes says so."""
-        path = self.folder / f"{name}.json"
+        path, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
         path.unlink(missing_ok=True)
+        log.write_text("")
         command = [*before, sys.executable, str(HERE / "run.py"), "--part", name, "--out", str(path)]
         if self.quick:
             command.append("--quick")
@@ -113,16 +115,18 @@ class Runner:
         said, status = "there was no time left", -1
         if limit > 1:
             environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
-            try:
-                done = subprocess.run(
-                    command, env=environment, timeout=limit, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            with log.open("w") as output:
+                # A session of its own: a tool that runs the program goes with it when it is stopped.
+                child = subprocess.Popen(
+                    command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
                 )
-                said, status = done.stdout, done.returncode
-            except subprocess.TimeoutExpired as stopped:
-                output = stopped.stdout or b""
-                text = output if isinstance(output, str) else output.decode(errors="replace")
-                said = f"{text}\nstopped after {limit:.0f} s"
-        (self.folder / f"{name}.log").write_text(said)
+                try:
+                    status = child.wait(limit)
+                except subprocess.TimeoutExpired:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.wait()
+                    output.write(f"\nstopped after {limit:.0f} s")
+            said = log.read_text(errors="replace")
         part = Part.load(path) if path.exists() else Part(PARTS.get(name, (name, 0))[0])
         if status != 0 or not part.finished:
             part.finished = False
