@@ -176,7 +176,8 @@ def streams(part: Part, driver: Driver, quick: bool) -> None:
         driver.enter()
         stream, shape = all_streams[index], shapes[index % len(shapes)]
         where = OnDevice(stream)
-        batch = Batch.random(shape, ("float32", "uint8", "bfloat16")[index % 3], "NCHW", "int64", 2, index)
+        dtype = ("float32", "uint8", "bfloat16")[index // len(shapes) % 3]
+        batch = Batch.random(shape, dtype, "NCHW", "int64", 2, index)
         inputs = Tensors(where.place(batch.inputs()), where.device)
         results = [batch.outputs() for _ in range(n_batches)]
         rooms = [OnDevice(stream) for _ in results]
