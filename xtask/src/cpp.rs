@@ -144,7 +144,10 @@ impl Tools {
         }
         let requirements = workspace.existing("xtask/cmake-requirements.txt")?;
         let venv = Venv::of(workspace, "cmake", &requirements, &Python::find()?)?;
-        Ok(Tools { path: first_on_path(&venv)?, pkg_config: Some(venv.root.join("bin/pkgconf")) })
+        // The program itself: the script of that name holds the path where the environment was made.
+        let pkg_config = venv.site_packages()?.join("pkgconf/.bin/pkgconf");
+        ensure!(pkg_config.is_file(), "the package pkgconf holds no {}", pkg_config.display());
+        Ok(Tools { path: first_on_path(&venv)?, pkg_config: Some(pkg_config) })
     }
 
     /// CMake without the caller's settings, which would bring in another miamix.
