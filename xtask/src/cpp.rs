@@ -27,7 +27,7 @@ pub fn cmake(workspace: &Workspace) -> Result<()> {
     let tools = Tools::find(workspace)?;
     let prefix = tools.install(workspace)?;
     let consumer = Consumer::of(workspace, &tools, &prefix)?;
-    let version = consumer.version.as_str();
+    let version = consumer.version;
     for generator in ["Ninja", "Unix Makefiles"] {
         for link in [Link::Shared, Link::Static] {
             let link_option = define("LINK", link.name());
@@ -54,7 +54,7 @@ pub fn cmake(workspace: &Workspace) -> Result<()> {
 
     // Where the archive alone is installed, it is what there is.
     for file in ["libmiamix.so", "libmiamix.so.0", &format!("libmiamix.so.{version}")] {
-        fs::remove_file(consumer.libraries.join(file)).with_context(|| format!("{file} was installed"))?;
+        fs::remove_file(prefix.join("lib").join(file)).with_context(|| format!("{file} was installed"))?;
     }
     consumer.runs("the archive alone", "Ninja", &[], Link::Static)?;
     consumer.refuses("a component that is missing", &[component("shared")], "component shared is not installed in")
@@ -144,7 +144,10 @@ impl Tools {
         }
         let requirements = workspace.existing("xtask/cmake-requirements.txt")?;
         let venv = Venv::of(workspace, "cmake", &requirements, &Python::find()?)?;
-        Ok(Tools { path: first_on_path(&venv)?, pkg_config: Some(venv.root.join("bin/pkgconf")) })
+        // The program itself: the script of that name holds the path where the environment was made.
+        let pkg_config = venv.site_packages()?.join("pkgconf/.bin/pkgconf");
+        ensure!(pkg_config.is_file(), "the package pkgconf holds no {}", pkg_config.display());
+        Ok(Tools { path: first_on_path(&venv)?, pkg_config: Some(pkg_config) })
     }
 
     /// CMake without the caller's settings, which would bring in another miamix.
@@ -188,24 +191,17 @@ struct Consumer<'a> {
     source: PathBuf,
     build: PathBuf,
     prefix: &'a Path,
-    libraries: PathBuf,
-    version: String,
+    version: &'a str,
 }
 
 impl<'a> Consumer<'a> {
-    fn of(workspace: &Workspace, tools: &'a Tools, prefix: &'a Path) -> Result<Consumer<'a>> {
-        let libraries = prefix.join("lib");
-        let versions = fs::read_dir(&libraries)?.filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            Some(name.strip_prefix("libmiamix.so.")?.to_owned())
-        });
+    fn of(workspace: &'a Workspace, tools: &'a Tools, prefix: &'a Path) -> Result<Consumer<'a>> {
         Ok(Consumer {
             tools,
             source: workspace.existing("tests/cmake/consumer")?,
             build: workspace.target.join("cmake/consumer"),
             prefix,
-            libraries,
-            version: versions.max_by_key(String::len).context("a library was installed")?,
+            version: &workspace.version,
         })
     }
 
