@@ -43,6 +43,8 @@ pub fn address(workspace: &Workspace) -> Result<()> {
         command.env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", suppressions.display()));
         // The stand-in driver, where it has been built.
         command.env("LD_LIBRARY_PATH", workspace.target.join("cuda/stand-in"));
+        // Bugs that are asked for are many.
+        command.env("RUST_BACKTRACE", "0");
         command
     };
     let planted = compile("planted")?;
