@@ -27,7 +27,7 @@ const VALGRIND: Packages<'_> = Packages {
 
 /// Reads and writes beyond what was given, memory used after it was freed, leaks; undefined behaviour in C.
 pub fn address(workspace: &Workspace) -> Result<()> {
-    let sanitizer = Sanitizer::new(workspace, "address", "asan", &[])?;
+    let sanitizer = Sanitizer::new(workspace, "address", "asan")?;
     let found = "AddressSanitizer: heap-buffer-overflow";
     sanitizer.finds("a_write_beyond_the_end", found)?;
     sanitizer.test(&ADDRESS_TESTS)?;
@@ -43,6 +43,8 @@ pub fn address(workspace: &Workspace) -> Result<()> {
         command.env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", suppressions.display()));
         // The stand-in driver, where it has been built.
         command.env("LD_LIBRARY_PATH", workspace.target.join("cuda/stand-in"));
+        // Bugs that are asked for are many.
+        command.env("RUST_BACKTRACE", "0");
         command
     };
     let planted = compile("planted")?;
@@ -56,8 +58,8 @@ pub fn address(workspace: &Workspace) -> Result<()> {
 
 /// Memory that two threads use at once.
 pub fn thread(workspace: &Workspace) -> Result<()> {
-    let locks = std_locks(workspace)?;
-    let sanitizer = Sanitizer::new(workspace, "thread", "tsan", &locks)?;
+    let mut sanitizer = Sanitizer::new(workspace, "thread", "tsan")?;
+    sanitizer.link = std_locks(workspace)?;
     let found = "ThreadSanitizer: data race";
     sanitizer.finds("a_race", found)?;
     sanitizer.test(&THREAD_TESTS)?;
@@ -244,11 +246,11 @@ struct Sanitizer<'a> {
     /// Its runtime, which Rust ships.
     runtime: PathBuf,
     /// What else is given to the linker.
-    link: &'a [String],
+    link: Vec<String>,
 }
 
 impl<'a> Sanitizer<'a> {
-    fn new(workspace: &'a Workspace, name: &'static str, runtime: &str, link: &'a [String]) -> Result<Self> {
+    fn new(workspace: &'a Workspace, name: &'static str, runtime: &str) -> Result<Self> {
         let libraries = target_libraries(workspace)?;
         let runtime = fs::read_dir(&libraries)
             .into_iter()
@@ -257,7 +259,7 @@ impl<'a> Sanitizer<'a> {
             .find(|path| path.to_string_lossy().ends_with(&format!("_rt.{runtime}.a")));
         let runtime =
             runtime.ok_or_else(|| Skip(format!("this Rust has no runtime of the {name} sanitizer for {TARGET}")))?;
-        Ok(Sanitizer { workspace, name, runtime, link })
+        Ok(Sanitizer { workspace, name, runtime, link: Vec::new() })
     }
 
     /// Cargo, for the sanitizer: an option of the compiler that it calls unstable, and of a stable one with this variable.
@@ -292,7 +294,7 @@ impl<'a> Sanitizer<'a> {
 
     /// Expects the report of a planted fault.
     fn finds(&self, fault: &str, text: &str) -> Result<()> {
-        // Compiled with the tests, so that it is not compiled twice.
+        // First, so that what fails below is the test, and its compiler's words are seen.
         command::run(self.cargo_test(&["planted"]).arg("--no-run"))?;
         finds(self.cargo_test(&["planted"]).args(["--", "--ignored", "--exact", fault]), text)
     }
@@ -320,7 +322,7 @@ impl<'a> Sanitizer<'a> {
         // The check of virtual tables is not in Rust's runtime, as it needs that of C++.
         let options = [&format!("-fsanitize={sanitizers}"), "-fno-sanitize=vptr", "-fno-sanitize-recover=all"];
         let mut link = compiler(&sources(name)[0]);
-        link.args(objects(self.workspace, name, &folder, &options)?).arg(library).args(self.link);
+        link.args(objects(self.workspace, name, &folder, &options)?).arg(library).args(&self.link);
         link.arg("-Wl,--whole-archive").arg(&self.runtime).arg("-Wl,--no-whole-archive").args(NEEDS);
         command::run(link.arg("-rdynamic").arg("-o").arg(&program))?;
         Ok(program)
