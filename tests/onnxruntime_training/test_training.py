@@ -191,6 +191,23 @@ def test_errors_of_the_operator_reach_the_trainer(tmp_path):
         module(images, labels + 5, np.array(0), np.array(0), np.array(True))
 
 
+def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "bindings" / "python" / "README.md"
+    [snippet] = [
+        part.split("```")[0] for part in page.read_text(encoding="utf-8").split("```py\n")[1:]
+    ]
+    net = train.make_net(10, 16, seed=0)
+    images = np.random.default_rng(0).standard_normal((64, 3, 16, 16)).astype(np.float32)
+    batches = [(images, np.arange(64) % 10)] * 2
+    given = {"np": np, "onnx": onnx, "miamix": miamix, "net": net, "batches": batches}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "README.md", "exec"), given)
+    options = ort.SessionOptions()  # with the order of sums that training has
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    [logits] = ort.InferenceSession("net.onnx", options).run(None, {"images": images})
+    assert np.array_equal(logits, given["logits"])
+
+
 def test_photographs():
     """The example: the loss falls, the net has learned, and what is deployed gives the same bits."""
     options = ["--epochs", "5", "--plain-epochs", "1", "--samples", "256", "--batch-size", "32"]

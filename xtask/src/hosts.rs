@@ -225,14 +225,14 @@ fn page(rows: &[Row], date: &str) -> String {
 One file, `libmiamix.so`, in the newest patch of every minor version of ONNX Runtime from 1.{OLDEST} on that PyPI had on
 {date} for the Pythons of one machine: Linux x86-64, CPU.
 
-A number in a column of types is of cases in which every byte was that of the Rust API: one of each layout, NCHW and
-NHWC, on 1, 2 and 5 threads, batches of 12, 0, 1 and 5 samples in one session, and of 12 and 0 out of training; mixed
-images and labels, label weights, partners and masks. Columns are the type of images and what labels come in: class
-`ids`, int64 [N], or `rows`, float [N, K]. Python has no bfloat16: those images come and go through Cast nodes, which
-are exact; the Rust host has them as they are.
-Under `errors` are those of attributes, declared shapes and inputs that came with the words that they must have, the
-name of the node among them; under `tests` those of `tests/onnxruntime` that passed; under `Rust` those of
-`bindings/c/tests/ort.rs`, where the wheel holds a library that another language can load.
+A number under a type counts cases whose every byte was that of the Rust API, one for each layout, NCHW and NHWC. A case
+is run on 1, 2 and 5 threads, with batches of 12, 0, 1 and 5 samples in one session, and of 12 and 0 out of training;
+compared are mixed images and labels, label weights, partners and masks. Types are those of the images and what labels
+come in: class `ids`, int64 [N], or `rows`, float [N, K]. Python has no bfloat16: those images come and go through Cast
+nodes, which are exact; the Rust host has them as they are.
+`errors` counts those of attributes, declared shapes and inputs that came in the words that they must have, the name of
+the node among them; `tests` what passed of `tests/onnxruntime`; `Rust` what passed of `bindings/c/tests/ort.rs`, where
+the wheel holds a library that another language can load.
 
 | ONNX Runtime | CPython |"
     );

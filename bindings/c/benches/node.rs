@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const CLASSES: usize = 10;
 const CHAIN: usize = 9;
-/// [N, C, H, W]: what is nothing but overhead, then batches of a quiet size. All of them are done by one thread.
+/// [N, C, H, W], from what is nothing but overhead to what hides it.
 const SHAPES: [[usize; 4]; 4] = [[1, 1, 1, 1], [8, 3, 8, 8], [8, 3, 32, 32], [64, 3, 32, 32]];
 /// A turn repeats a call for so long: much longer than reading the clock takes.
 const TURN: Duration = Duration::from_micros(500);
@@ -67,6 +67,8 @@ API. {}, {}.
 * beside: what the node takes more than the core.
 * run: a whole run of a session with one node.
 * of the host: what such a run takes more than its node: a node of another operator has it too.
+
+In large batches it is memory that differs, not the node: images of a chain stay in the cache in another way.
 
 | batch | core | node | beside | run | of the host |
 |---|--:|--:|--:|--:|--:|

@@ -5,6 +5,7 @@ docs/op.md is the page of the operators.
 
 from __future__ import annotations
 
+import atexit
 import ctypes as C
 import importlib
 import importlib.util
@@ -53,6 +54,8 @@ _ELEMENTS = {
     "bfloat16": TensorProto.BFLOAT16,
     "uint8": TensorProto.UINT8,
 }
+#: Side in pixels, and classes; as the program has them.
+_PRESETS = {"cifar10": (32, 10), "cifar100": (32, 100), "tiny-imagenet": (64, 200), "imagenet": (224, 1000)}
 _MASKS_INPUTS, _MASKS_OUTPUTS = ("like", "seed", "first_sample"), ("masks",)
 _TYPES = {
     "labels": "L",
@@ -92,6 +95,8 @@ def register_schemas() -> None:
     for name, inputs, outputs in (("MiAMix", INPUTS, OUTPUTS), ("MiAMixMasks", _MASKS_INPUTS, _MASKS_OUTPUTS)):
         if not onnx.defs.has(name, domain=DOMAIN):
             onnx.defs.register_schema(_schema(name, inputs, outputs))
+            # onnx would free what infers shapes when there is no Python any more, and wait for it for ever.
+            atexit.register(onnx.defs.deregister_schema, name, DOMAIN_VERSION, DOMAIN)
 
 
 def _schema(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> onnx.defs.OpSchema:
@@ -102,7 +107,7 @@ def _schema(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> onn
         constraints.append(("L", ["tensor(int64)", "tensor(float)"], "labels"))
     known = [schema.Attribute(key, _attribute(key, value)) for key, value in attributes().items()]
     known.append(schema.Attribute("num_classes", schema.AttrType.INT, "K", required=False))
-    return schema(
+    made = schema(
         name,
         DOMAIN,
         DOMAIN_VERSION,
@@ -111,6 +116,62 @@ def _schema(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> onn
         type_constraints=constraints,
         attributes=known,
     )
+    if hasattr(made, "set_type_and_shape_inference_function"):  # onnx 1.17 has it not
+        made.set_type_and_shape_inference_function(_infer_mix if name == "MiAMix" else _infer_masks)
+    return made
+
+
+_Axis = onnx.TensorShapeProto.Dimension
+
+
+def _axes(context: Any, index: int, rank: int) -> list[onnx.TensorShapeProto.Dimension]:
+    """The axes of an input, unknown ones where it tells none."""
+    kind = context.get_input_type(index)
+    if kind is None or not kind.tensor_type.HasField("shape"):
+        return [_Axis()] * rank
+    axes = list(kind.tensor_type.shape.dim)
+    if len(axes) != rank:
+        raise onnx.shape_inference.InferenceError(f"input {index}: must have {rank} axes, got {len(axes)}")
+    return axes
+
+
+def _known(*axes: onnx.TensorShapeProto.Dimension) -> onnx.TensorShapeProto.Dimension:
+    """What equal axes tell together: a number, or else a name."""
+    fields = ("dim_value", "dim_param")
+    return next((axis for field in fields for axis in axes if axis.HasField(field)), _Axis())
+
+
+def _set(context: Any, index: int, element: int, axes: Sequence[onnx.TensorShapeProto.Dimension]) -> None:
+    kind = onnx.TypeProto()
+    kind.tensor_type.elem_type = element
+    kind.tensor_type.shape.dim.extend(axes)
+    context.set_output_type(index, kind)
+
+
+def _infer_mix(context: Any) -> None:
+    """As bindings/c/src/ort/mix.rs tells ONNX Runtime."""
+    element = context.get_input_type(0).tensor_type.elem_type
+    images = [_known(*axes) for axes in zip(_axes(context, 0, 4), _axes(context, 1, 4))]
+    given = context.get_attribute("num_classes")
+    classes = _Axis() if given is None else _Axis(dim_value=given.i)
+    if context.get_input_type(2).tensor_type.elem_type == TensorProto.INT64:
+        labels = _axes(context, 2, 1)
+    else:
+        labels = _axes(context, 2, 2)
+        classes = _known(labels[1], classes)
+    batch = _known(images[0], labels[0])
+    _set(context, 0, element, [batch, *images[1:]])
+    _set(context, 1, TensorProto.FLOAT, [batch, classes])
+    _set(context, 2, TensorProto.FLOAT, [batch])
+    _set(context, 3, TensorProto.INT64, [batch])
+
+
+def _infer_masks(context: Any) -> None:
+    """As bindings/c/src/ort/masks.rs tells ONNX Runtime."""
+    batch, *rest = _axes(context, 0, 4)
+    layout = context.get_attribute("layout")
+    is_nhwc = layout is not None and layout.s == b"NHWC"
+    _set(context, 0, TensorProto.FLOAT, [batch, *(rest[:2] if is_nhwc else rest[1:])])
 
 
 def _attribute(name: str, value: Any) -> onnx.AttributeProto:
@@ -141,6 +202,7 @@ def make_model(
     dtype: Literal["float32", "float16", "bfloat16", "uint8"] = "float32",
     labels: Literal["ids", "soft"] = "ids",
     layout: Literal["NCHW", "NHWC"] = "NCHW",
+    preset: Literal["cifar10", "cifar100", "tiny-imagenet", "imagenet"] | None = None,
     channels: int | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -159,6 +221,8 @@ def make_model(
         Element type of images.
     labels
         ``ids``: int64 [N]; ``soft``: float [N, K].
+    preset
+        A data set whose size and number of classes are taken where they are not given.
     channels, height, width : int, optional
         Where they are fixed.
     seed : int, optional
@@ -172,6 +236,12 @@ def make_model(
         raise lib.invalid("dtype", f"must be one of {' '.join(_ELEMENTS)}", repr(dtype))
     if labels not in ("ids", "soft"):
         raise lib.invalid("labels", "must be one of ids soft", repr(labels))
+    if preset is not None:
+        if preset not in _PRESETS:
+            raise lib.invalid("preset", f"must be one of {' '.join(_PRESETS)}", repr(preset))
+        side, classes = _PRESETS[preset]
+        channels, height, width = channels or 3, height or side, width or side
+        num_classes = classes if num_classes is None else num_classes
     if labels == "ids":
         num_classes = num_classes or 0
     values = attributes(layout, seed_offset, num_classes, **parameters)

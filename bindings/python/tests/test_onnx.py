@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -72,6 +73,53 @@ def test_schemas_are_those_of_the_page(operator):
             assert np.array_equal(np.float32(np.atleast_1d(value)), np.float32(numbers)), name
 
 
+@pytest.mark.parametrize(
+    ("options", "images", "classes"),
+    [
+        ({"channels": 3}, ["batch", 3, "height", "width"], 10),
+        ({"preset": "cifar10", "labels": "soft"}, ["batch", 3, 32, 32], 10),
+        ({"layout": "NHWC", "channels": 1, "dtype": "bfloat16"}, ["batch", "height", "width", 1], 10),
+        ({"labels": "soft", "num_classes": None}, ["batch", "channels", "height", "width"], "classes"),
+    ],
+)
+def test_shapes_are_inferred(options, images, classes):
+    model = miamix.onnx.make_model(**{"num_classes": 10, "masks": True, **options})
+    declared = {value.name: value.type.SerializeToString() for value in model.graph.output}
+    for value in model.graph.output:
+        value.type.Clear()
+    miamix.onnx.register_schemas()
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    assert {value.name: value.type.SerializeToString() for value in inferred.graph.output} == declared
+    shapes = [
+        [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in inferred.graph.output
+    ]
+    height, width = (images[1], images[2]) if options.get("layout") == "NHWC" else images[2:]
+    assert shapes == [images, ["batch", classes], ["batch"], ["batch"], ["batch", height, width]]
+
+
+def test_axes_are_known_from_any_input_that_tells():
+    model = miamix.onnx.make_model(10, channels=3)
+    images, partner, labels = (value.type.tensor_type.shape for value in model.graph.input[:3])
+    images.dim[0].Clear()
+    images.dim[2].Clear()
+    partner.dim[2].dim_value = 8
+    labels.dim[0].dim_value = 4
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    miamix.onnx.register_schemas()
+    [mixed, *_] = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.output
+    assert [axis.dim_param or axis.dim_value for axis in mixed.type.tensor_type.shape.dim] == [4, 3, 8, "width"]
+    del images.dim[3]
+    with pytest.raises(onnx.shape_inference.InferenceError, match=r"input 0: must have 4 axes, got 3"):
+        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def test_a_process_that_knows_the_schemas_ends():
+    program = "import miamix.onnx; miamix.onnx.register_schemas(); miamix.onnx.register_schemas()"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 # Models
 
 
@@ -83,6 +131,13 @@ def test_schemas_are_those_of_the_page(operator):
         (
             ["--num-classes", "7", "--dtype", "bf16", "--layout", "NHWC", "--masks", "--seed", "5", "--k-max", "4"],
             {"num_classes": 7, "dtype": "bfloat16", "layout": "NHWC", "masks": True, "seed": 5, "k_max": 4},
+        ),
+        (["--preset", "cifar10"], {"preset": "cifar10"}),
+        (["--preset", "cifar100", "--soft-labels"], {"preset": "cifar100", "labels": "soft"}),
+        (["--preset", "tiny-imagenet", "--dtype", "u8"], {"preset": "tiny-imagenet", "dtype": "uint8"}),
+        (
+            ["--preset", "imagenet", "--num-classes", "21", "--size", "96x128"],
+            {"preset": "imagenet", "num_classes": 21, "height": 96, "width": 128},
         ),
     ],
 )
@@ -193,10 +248,63 @@ def test_inner_graphs_read_mixed_images_too():
     assert same(y, -miamix.MiAMix()(images, seed=7, first_sample=3)[0])
 
 
+# Training
+
+
+@pytest.mark.parametrize("opset", [13, 17, 21])
+def test_soft_cross_entropy_is_that_of_the_definition(opset):
+    net = small_net()
+    net.opset_import[0].version = opset
+    if opset >= 18:  # ReduceMean has its axes as an input since
+        del net.graph.node[0].attribute[0]
+        net.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+        net.graph.node[0].input.append("axes")
+    before = net.SerializeToString()
+    model = miamix.onnx.soft_cross_entropy(net, logits="logits", targets="target", loss="entropy")
+    assert net.SerializeToString() == before
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in model.graph.output] == ["entropy", "logits", "distance"]
+    images, rows = 30 * make_images(), np.random.default_rng(0).random((5, 3), np.float32)
+    rows[1] = 0  # an ignored label
+    loss, logits, _ = session(model).run(None, {"pixels": images, "target": rows})
+    wide = logits.astype(np.float64)
+    log_softmax = wide - np.log(np.exp(wide).sum(1, keepdims=True))
+    expected = -(rows * log_softmax).sum() / 5
+    # Some tens of roundings of numbers of a few units each.
+    assert loss.shape == () and abs(loss - expected) < 50 * 2**-24 * np.abs(rows * log_softmax).sum()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logits": "logit"}, "logits: must be a tensor of the model, got 'logit'"),
+        ({"targets": "targets"}, "targets: must be a tensor of the model, got 'targets'"),
+        ({"loss": "distance"}, "loss: must make names that the model has not (distance), got 'distance'"),
+    ],
+)
+def test_errors_of_soft_cross_entropy(changes, message):
+    with pytest.raises(miamix.MiamixValueError) as error:
+        miamix.onnx.soft_cross_entropy(small_net(), **{"logits": "logits", "targets": "target", **changes})
+    assert str(error.value) == message
+
+
+def test_operators_of_old_versions_are_an_error():
+    net = small_net()
+    net.opset_import[0].version = 12
+    with pytest.raises(miamix.MiamixValueError, match="model: must use version 13 of ONNX's operators or later, got 12"):
+        miamix.onnx.soft_cross_entropy(net, logits="logits", targets="target")
+
+
+def test_training_needs_a_package():
+    with pytest.raises(ImportError, match="training needs onnxruntime-training, which PyPI has for CPython 3.8 to 3.11"):
+        miamix.onnx.load_training("nowhere")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: miamix.onnx.make_model(10, dtype="float64"), "dtype: must be one of float32 float16 bfloat16 uint8"),
+        (lambda: miamix.onnx.make_model(preset="mnist"), "preset: must be one of cifar10 cifar100 tiny-imagenet imagenet"),
         (lambda: miamix.onnx.make_model(10, labels="pairs"), "labels: must be one of ids soft, got 'pairs'"),
         (lambda: miamix.onnx.make_model(10, alpha=-1), "alpha: must be finite and greater than 0, got -1"),
         (lambda: miamix.onnx.make_model(10, layout="CHW"), "layout: must be one of NCHW NHWC, got 'CHW'"),

@@ -15,9 +15,16 @@ const INTRODUCTION: &str = "\
 The C library of MiAMix (`libmiamix.so`, `libmiamix.dylib`, `miamix.dll`) is an operator library for ONNX Runtime 1.17
 and later. A session learns the operators when its options are given the path of the file:
 `register_custom_ops_library` in Python, `RegisterCustomOpsLibrary_V2` in C, `registerCustomOpLibrary` in Java.
+onnxruntime-node has no operator libraries. [hosts.md](hosts.md) lists what was tried in each version.
 
 The same seed gives the same pixels as every other face of the library, whatever the number of threads.
-Nodes run on the session's own threads, and one session may be run by several threads at once.
+Nodes run on the session's own threads, and one session may be run by several threads at once. What they cost beside
+their work: [bench/node.md](bench/node.md).
+No optimisation folds a node or merges two, so two nodes that have one seed need a `seed_offset`; saved models
+keep their nodes, optimised and in ORT format too.
+In a training graph a node stands before what is trained, and needs no gradient; `miamix.onnx.training_artifacts` makes
+such graphs for onnxruntime-training ([an example](../examples/onnxruntime/train.py)), and `training_mode` of false turns
+them into the graph to evaluate with.
 Make the first session of a process before other threads make theirs: ONNX Runtime (1.23, for one) adds the domain of an
 operator library to a list that it does not lock, and may refuse the second of two sessions that are made together
 (`Trying to add a domain to DomainToVersion map, but the domain is already exist`).
