@@ -86,9 +86,11 @@ fn maven(workspace: &Workspace, project: &Path) -> Result<Command> {
     let Ok(version) = version else {
         return Err(Skip("mvn: no such program; Maven 3.8 or later is needed (Debian: maven)".into()).into());
     };
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let Some(java) = java_of(&version) else {
-        bail!("mvn -version names no Java:\n{version}");
+    let Some(java) = java_of(&String::from_utf8_lossy(&version.stdout)) else {
+        let cause = String::from_utf8_lossy(&version.stderr).trim().to_owned();
+        let reason =
+            format!("Maven finds no Java; a JDK {JAVA} or later is needed (Debian: openjdk-17-jdk-headless): {cause}");
+        return Err(Skip(reason).into());
     };
     if java < JAVA {
         let reason = format!(

@@ -203,7 +203,8 @@ public final class Miamix implements AutoCloseable {
      * @param plan drawn by this operator or another one: this one gives the threads and the label smoothing
      * @param batch of as many samples and pixels as the plan has
      * @param room where the results go
-     * @throws MiamixArgumentException if the batch or the room is malformed or does not fit, with the rule and the value
+     * @throws MiamixArgumentException if the batch or the room is malformed or does not fit, with the rule and the
+     *     value
      * @throws MiamixException if memory cannot be had
      * @throws IllegalStateException if the operator or the plan is closed
      */

@@ -17,7 +17,6 @@ import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
-import org.jspecify.annotations.Nullable;
 
 /**
  * Finds the native library, which JNA and ONNX Runtime load by its path: a file of the user's own, or the one in the
@@ -46,10 +45,12 @@ final class NativeLoader {
      * @throws UnsatisfiedLinkError if there is none for this machine, or nowhere to put it
      */
     static Path locate() {
-        for (String named : new @Nullable String[] {System.getProperty(LIBRARY_PROPERTY), System.getenv(LIBRARY_VARIABLE)}) {
-            if (named != null && !named.isEmpty()) {
-                return Path.of(named).toAbsolutePath();
-            }
+        String named = System.getProperty(LIBRARY_PROPERTY);
+        if (named == null || named.isEmpty()) {
+            named = System.getenv(LIBRARY_VARIABLE);
+        }
+        if (named != null && !named.isEmpty()) {
+            return Path.of(named).toAbsolutePath();
         }
         return packed(Platform.RESOURCE_PREFIX);
     }
@@ -65,8 +66,9 @@ final class NativeLoader {
             }
             return unpack(packed.readAllBytes(), file);
         } catch (IOException cause) {
-            var error = new UnsatisfiedLinkError("the library in the miamix jar cannot be unpacked (" + cause.getMessage()
-                    + "); -D" + CACHE_PROPERTY + " names a folder for it, -D" + LIBRARY_PROPERTY + " a library of yours");
+            var error = new UnsatisfiedLinkError("the library in the miamix jar cannot be unpacked ("
+                    + cause.getMessage() + "); -D" + CACHE_PROPERTY + " names a folder for it, -D" + LIBRARY_PROPERTY
+                    + " a library of yours");
             error.initCause(cause);
             throw error;
         }

@@ -407,8 +407,8 @@ public final class Tensor {
     private static int capacity(DType dtype, long[] shape) {
         long bytes = count(dtype, shape) * dtype.bytes();
         if (bytes > Integer.MAX_VALUE) {
-            throw MiamixArgumentException.of(Status.SHAPE, "shape", "must have less than 2^31 bytes, where Java makes room",
-                    Arrays.toString(shape));
+            throw MiamixArgumentException.of(Status.SHAPE, "shape",
+                    "must have less than 2^31 bytes, where Java makes room", Arrays.toString(shape));
         }
         return (int) bytes;
     }

@@ -25,6 +25,10 @@ final class Child {
     static ProcessBuilder command(Class<?> main, String... options) {
         List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
         command.add("-Djna.tmpdir=" + System.getProperty("jna.tmpdir"));
+        if (Runtime.version().feature() >= 22) {
+            // Else the JVM warns of JNA, among what is printed.
+            command.add("--enable-native-access=ALL-UNNAMED");
+        }
         command.addAll(List.of(options));
         String path = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
         command.addAll(List.of("-cp", path, main.getName()));
