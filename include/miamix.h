@@ -4,28 +4,43 @@
  *     config + seed + shape --> plan --> masks --> mix --> images, labels
  *                               draws    pure      pure
  *
- * An operator holds checked parameters. A plan holds every random decision for one batch, as plain data.
- * Applying a plan mixes each image of the batch (the primary) with another one (its partner) under the
- * mask of the plan, and the labels by the share of pixels that each image keeps. Equal parameters, shapes
- * and seeds give equal bits, whatever the number of threads, the machine or the language.
+ * An operator (miamix_op) holds checked parameters. A plan (miamix_plan) holds every random decision for one
+ * batch, as plain data. Applying a plan mixes each image of the batch, the primary, with another one, its
+ * partner, under the mask of the plan: a mask of 1 keeps the primary's pixel, a mask of 0 takes the partner's.
+ * Labels are mixed by the share of pixels that the primary keeps. Equal parameters, shapes and seeds give
+ * equal bits, whatever the number of threads, the machine or the language.
  *
- * Ownership. miamix_op_create(), miamix_plan_draw() and miamix_plan_from_json() give a handle to the
- * caller, who releases it with the _free() function of its type; freeing NULL does nothing. All other
- * arguments are borrowed for the call: tensors, their shapes and their memory stay with the caller.
- * An argument that is a pointer to const is not changed.
+ *     miamix_op *op = NULL;
+ *     miamix_op_create(NULL, &op);    // the parameters of the paper
+ *     for (first_sample = 0; next_batch(&images, &labels); first_sample += n)
+ *         miamix_mix(op, seed, first_sample, &images, NULL, &labels, 10,
+ *                    &mixed_images, &mixed_labels, NULL, NULL, NULL);
+ *     miamix_op_free(op);
+ *
+ * That is all that a training loop needs; to keep, read or write a plan, draw it with miamix_plan_draw() and use
+ * it with miamix_apply(). The chapters: versions and errors, parameters, the operator, plans, tensors, mixing.
+ *
+ * Ownership. miamix_op_create(), miamix_plan_draw(), miamix_plan_from_json() and miamix_plan_on_device()
+ * give a handle to the caller, who releases it with the _free() function of its type; freeing NULL does
+ * nothing. All other arguments are borrowed for the call: tensors, their shapes and their memory stay with
+ * the caller. An argument that is a pointer to const is not changed. Strings that a function returns belong
+ * to the library.
+ *
+ * Threads. Every function may be called on any thread, and operators and plans may be used by any number of
+ * threads at once, except that miamix_plan_redraw() and the _free() functions need their handle alone.
+ * A call works on several threads (miamix_config.n_threads), which are the library's own, and returns when all are
+ * done; a small batch is mixed on the calling thread. The child of a fork(), at whatever moment, may go on with
+ * the operators and plans that it has: the library starts threads anew there.
+ *
+ * Streams. Calls on tensors in CPU memory are synchronous and ignore the argument stream, which is there
+ * for tensors on CUDA devices. A stream is used, never owned; no call waits for a device. Functions
+ * without that argument touch no device.
  *
  * Errors. A call returns MIAMIX_STATUS_OK (0), or says why not: by a status, and by
  * miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
  * written. NULL where it is not allowed, numbers out of range and sizes that overflow are errors; what
  * cannot be checked is that memory is there: addresses, shapes and strides must be true. After
  * MIAMIX_STATUS_OUT_OF_MEMORY alone, which can come in the middle of the work, outputs may be written in part.
- *
- * Threads. Operators and plans may be used by any number of threads at once, except that
- * miamix_plan_redraw() and the _free() functions need their handle alone. A call works on several threads
- * (miamix_config.n_threads) and returns when all are done. After fork() the child may go on calling.
- *
- * Streams. Calls on tensors in CPU memory are synchronous and ignore the argument stream, which is there
- * for tensors on CUDA devices. A stream is used, never owned; no call waits for a device.
  *
  * Versions. Within one ABI version (MIAMIX_ABI_VERSION) functions, numbers and layouts are only added to.
  * Structs that may grow begin with struct_size, the size that the caller was compiled with.
@@ -120,7 +135,12 @@ typedef int32_t miamix_status;
 /**
  * The version of the interface that the loaded library provides.
  *
- * A program compiled with this header works with every library that answers MIAMIX_ABI_VERSION.
+ * A program compiled with this header works with every library that answers MIAMIX_ABI_VERSION. One that
+ * loads the library by hand (dlopen) compares the two before it calls anything else.
+ *
+ * @return The number.
+ *
+ * Threads: any.
  */
 MIAMIX_API uint32_t miamix_abi_version(void);
 
@@ -128,13 +148,18 @@ MIAMIX_API uint32_t miamix_abi_version(void);
  * The version of the loaded library, as "0.1.0".
  *
  * @return A static string.
+ *
+ * Threads: any.
  */
 MIAMIX_API const char *miamix_version(void);
 
 /**
  * What a status means, in a few words.
  *
+ * @param[in] status What a call returned.
  * @return A static string; "unknown status" for a number that is none.
+ *
+ * Threads: any.
  */
 MIAMIX_API const char *miamix_status_name(int32_t status);
 
@@ -144,6 +169,8 @@ MIAMIX_API const char *miamix_status_name(int32_t status);
  * @return Never NULL; empty if that call succeeded, or if there was none. Valid until the next call on this
  *         thread that returns a status: functions that return none, miamix_plan_free() for instance,
  *         leave the message as it is.
+ *
+ * Threads: each has a message of its own, so ask on the thread whose call failed.
  */
 MIAMIX_API const char *miamix_last_error_message(void);
 
@@ -377,9 +404,11 @@ typedef struct miamix_config {
 /**
  * Fills a configuration with the defaults.
  *
- * @param[out] config      Written whole, struct_size included.
+ * @param[out] config      The caller's; written whole, struct_size included.
  * @param[in]  struct_size sizeof(miamix_config).
- * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT; config is written only on success.
+ *
+ * Threads: no other thread may use config meanwhile.
  */
 MIAMIX_API miamix_status miamix_config_init(struct miamix_config *config, size_t struct_size);
 
@@ -399,9 +428,11 @@ typedef struct miamix_op miamix_op;
  *                    header: what an older one lacks has its default, and what a newer one has beyond this
  *                    library must be 0, else the status is MIAMIX_STATUS_UNSUPPORTED.
  * @param[out] out_op Owned by the caller; release with miamix_op_free().
- * @return MIAMIX_STATUS_OK, or an error that names the first parameter outside its range.
+ * @return MIAMIX_STATUS_OK, or an error that names the first parameter outside its range; out_op is written
+ *         only on success.
  *
- * Threads: an operator may be shared by any number of threads.
+ * Threads: an operator may be shared by any number of threads. Its own are started with the first work for
+ * them, and operators of the same n_threads share theirs.
  */
 MIAMIX_API miamix_status miamix_op_create(const miamix_config *config, struct miamix_op **out_op);
 
@@ -409,6 +440,8 @@ MIAMIX_API miamix_status miamix_op_create(const miamix_config *config, struct mi
  * Releases an operator. Plans that it drew live on.
  *
  * @param[in] op Not used again; NULL is fine.
+ *
+ * Threads: no call with the operator may still be at work.
  */
 MIAMIX_API void miamix_op_free(struct miamix_op *op);
 
@@ -419,7 +452,7 @@ MIAMIX_API void miamix_op_free(struct miamix_op *op);
  */
 
 /**
- * A plan.
+ * A plan: for each sample its partner, its views, and the layers of its mask. Its JSON form shows all of it.
  */
 typedef struct miamix_plan miamix_plan;
 
@@ -467,7 +500,7 @@ miamix_status miamix_plan_draw(const miamix_op *op,
  * @param[in,out] plan Wherever it came from. It is unchanged if the call fails.
  * @return MIAMIX_STATUS_OK, or an error.
  *
- * Threads: no other thread may use the plan meanwhile.
+ * Threads: no other thread may use the plan meanwhile; op may be shared.
  */
 MIAMIX_API
 miamix_status miamix_plan_redraw(const miamix_op *op,
@@ -482,7 +515,10 @@ miamix_status miamix_plan_redraw(const miamix_op *op,
  * @param[in]  json     Borrowed; UTF-8, a terminator is not needed.
  * @param[in]  length   Bytes of json, without a terminator.
  * @param[out] out_plan Owned by the caller; release with miamix_plan_free().
- * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer;
+ *         out_plan is written only on success.
+ *
+ * Threads: a plan may be shared by any number of threads.
  */
 MIAMIX_API
 miamix_status miamix_plan_from_json(const char *json,
@@ -500,6 +536,8 @@ miamix_status miamix_plan_from_json(const char *json,
  * @param[out] length   Bytes of the text without the terminator. Written even where the room is too small.
  * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT where the room is too small; then nothing is
  *         written to buffer.
+ *
+ * Threads: any; the plan may be shared.
  */
 MIAMIX_API
 miamix_status miamix_plan_to_json(const struct miamix_plan *plan,
@@ -511,8 +549,10 @@ miamix_status miamix_plan_to_json(const struct miamix_plan *plan,
  * What a plan was drawn for.
  *
  * @param[in]  plan      Borrowed.
- * @param[out] out_shape Samples, height and width.
+ * @param[out] out_shape The caller's; gets samples, height and width.
  * @return MIAMIX_STATUS_OK, or an error.
+ *
+ * Threads: any; the plan may be shared.
  */
 MIAMIX_API miamix_status miamix_plan_shape(const struct miamix_plan *plan, struct miamix_shape *out_shape);
 
@@ -520,9 +560,12 @@ MIAMIX_API miamix_status miamix_plan_shape(const struct miamix_plan *plan, struc
  * Which sample of the batch each sample is mixed with.
  *
  * @param[in]  plan              Borrowed.
- * @param[out] out_partner_index count numbers; a sample's own index where it is mixed with itself or not at all.
+ * @param[out] out_partner_index The caller's, room for count numbers; a sample's own index where it is mixed
+ *                               with itself or not at all.
  * @param[in]  count             The number of samples.
- * @return MIAMIX_STATUS_OK, or an error.
+ * @return MIAMIX_STATUS_OK, or an error: MIAMIX_STATUS_SHAPE if count is another number.
+ *
+ * Threads: any; the plan may be shared.
  */
 MIAMIX_API
 miamix_status miamix_plan_partner_index(const struct miamix_plan *plan,
@@ -534,8 +577,10 @@ miamix_status miamix_plan_partner_index(const struct miamix_plan *plan,
  *
  * @param[in]  plan         Borrowed.
  * @param[in]  sample       Index in the batch.
- * @param[out] out_n_layers 0 to 8; 0 where the sample is not mixed.
+ * @param[out] out_n_layers The caller's; 0 to 8, 0 where the sample is not mixed.
  * @return MIAMIX_STATUS_OK, or an error.
+ *
+ * Threads: any; the plan may be shared.
  */
 MIAMIX_API
 miamix_status miamix_plan_n_layers(const struct miamix_plan *plan,
@@ -546,6 +591,8 @@ miamix_status miamix_plan_n_layers(const struct miamix_plan *plan,
  * Releases a plan.
  *
  * @param[in] plan Not used again; NULL is fine.
+ *
+ * Threads: no call with the plan may still be at work.
  */
 MIAMIX_API void miamix_plan_free(struct miamix_plan *plan);
 
@@ -700,10 +747,13 @@ typedef struct miamix_tensor {
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
  *         must overlap no input's and no other output's.
  *
+ * Threads: op and plan may be shared; the tensors are the call's alone as far as it writes them.
+ *
  * On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
  * stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
- * from the stream's pool. A class id of num_classes or more is no error and gives a row of zeros. A stream that is
- * being captured into a graph is an error: MIAMIX_STATUS_UNSUPPORTED.
+ * from the stream's pool, or is that of miamix_plan_on_device(). A class id of num_classes or more gives a row of
+ * zeros, of which miamix_check_labels() tells. A stream that is being captured into a graph takes only a plan from
+ * miamix_plan_on_device(), and is an error with any other: MIAMIX_STATUS_UNSUPPORTED.
  */
 MIAMIX_API
 miamix_status miamix_apply(const miamix_op *op,
@@ -725,7 +775,7 @@ miamix_status miamix_apply(const miamix_op *op,
  * @param[in] seed         As for miamix_plan_draw().
  * @param[in] first_sample As for miamix_plan_draw().
  *
- * All other arguments, and the result, are those of miamix_apply().
+ * All other arguments, the result, and what is said of threads and devices are those of miamix_apply().
  */
 MIAMIX_API
 miamix_status miamix_mix(const miamix_op *op,
@@ -751,6 +801,8 @@ miamix_status miamix_mix(const miamix_op *op,
  * @param[out] mixed_maps   As maps; must overlap neither.
  * @param[in]  stream       As for miamix_apply().
  * @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
+ *
+ * Threads: as for miamix_apply().
  */
 MIAMIX_API
 miamix_status miamix_apply_maps(const miamix_op *op,
@@ -767,7 +819,9 @@ miamix_status miamix_apply_maps(const miamix_op *op,
  * @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
  * @param[out] label_weight [N] of float32; may be NULL.
  * @param[in]  stream       As for miamix_apply().
- * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success.
+ * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must not overlap.
+ *
+ * Threads: as for miamix_apply().
  */
 MIAMIX_API
 miamix_status miamix_masks(const miamix_op *op,
@@ -788,9 +842,11 @@ miamix_status miamix_masks(const miamix_op *op,
  * @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
  * @param[out] grad_images         As grad_mixed.
  * @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
- * @param[in]  stream              Ignored: there are no gradients on CUDA devices yet.
+ * @param[in]  stream              As for miamix_apply().
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
  *         nor each other.
+ *
+ * Threads: as for miamix_apply().
  */
 MIAMIX_API
 miamix_status miamix_backward(const miamix_op *op,
@@ -799,6 +855,110 @@ miamix_status miamix_backward(const miamix_op *op,
                               miamix_tensor *grad_images,
                               miamix_tensor *grad_partner_images,
                               void *stream);
+
+/*
+ * ---- CUDA ----
+ *
+ * Not yet confirmed on hardware. Tensors in CUDA memory are mixed by the functions above, on a stream; what is here
+ * is for plans in device memory, which a captured graph needs, and for class ids that are out of range.
+ *
+ * A graph is captured once and replayed with other plans:
+ *
+ *     miamix_cuda_sizes(op, &shape, &plan_bytes, &workspace_bytes, NULL);
+ *     miamix_plan_on_device(op, &shape, buffer, plan_bytes, workspace, workspace_bytes, &device_plan);
+ *     miamix_plan_upload(plan, device_plan, stream);     before the capture: it also loads the kernels
+ *     miamix_apply(op, device_plan, ..., stream);        while the stream is being captured
+ *
+ *     miamix_plan_redraw(op, &shape, seed, first_sample, plan);    and before each replay
+ *     miamix_plan_upload(plan, device_plan, stream);
+ *
+ * What is captured follows from shapes and parameters alone, and never from what was drawn.
+ */
+
+/**
+ * How much device memory plans and calls take, for any plan that the operator draws for a shape.
+ *
+ * @param[in]  op, shape                    Borrowed.
+ * @param[out] out_plan_bytes               Of a plan in device memory; may be NULL.
+ * @param[out] out_workspace_bytes          Of the workspace of every call but miamix_backward(); may be NULL.
+ * @param[out] out_backward_workspace_bytes Of the workspace of every call; may be NULL.
+ * @return MIAMIX_STATUS_OK, or an error.
+ *
+ * Threads: any; op may be shared.
+ */
+MIAMIX_API
+miamix_status miamix_cuda_sizes(const miamix_op *op,
+                                const miamix_shape *shape,
+                                size_t *out_plan_bytes,
+                                size_t *out_workspace_bytes,
+                                size_t *out_backward_workspace_bytes);
+
+/**
+ * Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
+ * as any other plan, and nothing else reads it but miamix_plan_shape().
+ *
+ * @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
+ * @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
+ * @param[in]  buffer_bytes    Its size, that of miamix_cuda_sizes() at least.
+ * @param[in]  workspace       Device memory that calls under this plan work in, aligned to 256 bytes, for one stream
+ *                             at a time; NULL: each call takes its memory from the stream's pool.
+ * @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
+ * @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
+ * @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.
+ *
+ * Threads: any; op may be shared. Calls that the plan is given to may come from several threads, but with a
+ * workspace only one at a time, as they share it in the order of the stream.
+ */
+MIAMIX_API
+miamix_status miamix_plan_on_device(const miamix_op *op,
+                                    const miamix_shape *shape,
+                                    void *buffer,
+                                    size_t buffer_bytes,
+                                    void *workspace,
+                                    size_t workspace_bytes,
+                                    miamix_plan **out_plan);
+
+/**
+ * Writes a plan to device memory, in one asynchronous copy in the stream's order: what was put on the stream before
+ * sees the earlier one.
+ *
+ * @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
+ * @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
+ * @param[in] stream      As for miamix_apply(). It must not be being captured: MIAMIX_STATUS_UNSUPPORTED.
+ * @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
+ *         for.
+ *
+ * Threads: any; both plans may be shared, as the stream orders what is done with their memory.
+ */
+MIAMIX_API
+miamix_status miamix_plan_upload(const miamix_plan *plan,
+                                 const miamix_plan *device_plan,
+                                 void *stream);
+
+/**
+ * Tells whether a class id of num_classes or more was met on a device, where it gives a row of zeros instead of an
+ * error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
+ * wait for it, so that a training loop can ask at each step.
+ *
+ * @param[in] stream As for miamix_apply().
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
+ *         its batch; or another error.
+ *
+ * Threads: any; one that asks takes the answer away from the others.
+ */
+MIAMIX_API
+miamix_status miamix_check_labels(void *stream);
+
+/**
+ * Tells which CUDA device an address is on, for descriptions that lack it.
+ *
+ * @param[in]  address    Of CUDA memory; not read.
+ * @param[out] out_device A miamix_device.device_id.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_CUDA where it is no memory that CUDA knows, or another error.
+ *
+ * Threads: any.
+ */
+MIAMIX_API miamix_status miamix_cuda_device_of(const void *address, int32_t *out_device);
 
 #ifdef __cplusplus
 }

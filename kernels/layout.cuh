@@ -9,7 +9,7 @@ typedef long long i64;
 typedef float f32;
 
 // First word of a plan; changes with anything in this file.
-#define PLAN_VERSION 1298743553
+#define PLAN_VERSION 1298743554
 // Threads of every block.
 #define BLOCK 256
 // Neighbouring pixels of a row that a thread takes together.
@@ -121,8 +121,12 @@ struct Sample {
   f32 drawn_weight;
   View primary;
   View partner;
+  // First of the samples that have this one as their partner, in the list of those of all.
+  u32 readers;
+  // Their number.
+  u32 n_readers;
 };
-static_assert(sizeof(Sample) == 40, "Sample");
+static_assert(sizeof(Sample) == 48, "Sample");
 #ifndef __CUDACC_RTC__
 static_assert(__builtin_offsetof(Sample, partner_index) == 0, "Sample.partner_index");
 static_assert(__builtin_offsetof(Sample, n_layers) == 4, "Sample.n_layers");
@@ -130,6 +134,8 @@ static_assert(__builtin_offsetof(Sample, n_fmix) == 8, "Sample.n_fmix");
 static_assert(__builtin_offsetof(Sample, drawn_weight) == 12, "Sample.drawn_weight");
 static_assert(__builtin_offsetof(Sample, primary) == 16, "Sample.primary");
 static_assert(__builtin_offsetof(Sample, partner) == 28, "Sample.partner");
+static_assert(__builtin_offsetof(Sample, readers) == 40, "Sample.readers");
+static_assert(__builtin_offsetof(Sample, n_readers) == 44, "Sample.n_readers");
 #endif
 
 // One layer of a sample's mask.
@@ -184,18 +190,24 @@ static_assert(__builtin_offsetof(Tensor, strides) == 8, "Tensor.strides");
 // What a kernel is told: buffers, sizes, and nothing that differs from one plan to the next.
 struct Launch {
   // Header, then at the offsets below: [N] Sample, [N, k_max] Layer, [N·k_max] sample·8 + layer of the
-  // fmix layers, and the tables of fmix: (cos, sin) of 2πm/H and of 2πm/W, amplitudes [n, waves_y, waves_x].
+  // fmix layers, [N] samples by their partner, each partner's in ascending order, and the tables of fmix:
+  // (cos, sin) of 2πm/H and of 2πm/W, amplitudes [n, waves_y, waves_x].
   u64 plan;
   u64 samples_at;
   u64 layers_at;
   u64 fmix_at;
+  u64 readers_at;
   u64 circle_y_at;
   u64 circle_x_at;
   u64 amplitudes_at;
+  // Images or maps; for a gradient, that of the mixed images.
   Tensor primary;
+  // Images or maps; for a gradient, where that of the partner images goes, or null: then to `out`, too.
   Tensor partner;
-  // Images, masks [N, H, W] f32, or maps.
+  // Images, masks [N, H, W] f32, or maps; for a gradient, where that of the images goes.
   Tensor out;
+  // [N, H, W] f32, which a gradient reads.
+  u64 masks;
   u64 labels;
   i64 label_strides[2];
   // [N, K] f32, or null.
@@ -240,47 +252,49 @@ struct Launch {
   u32 phase;
   u32 n_slots;
 };
-static_assert(sizeof(Launch) == 368, "Launch");
+static_assert(sizeof(Launch) == 384, "Launch");
 #ifndef __CUDACC_RTC__
 static_assert(__builtin_offsetof(Launch, plan) == 0, "Launch.plan");
 static_assert(__builtin_offsetof(Launch, samples_at) == 8, "Launch.samples_at");
 static_assert(__builtin_offsetof(Launch, layers_at) == 16, "Launch.layers_at");
 static_assert(__builtin_offsetof(Launch, fmix_at) == 24, "Launch.fmix_at");
-static_assert(__builtin_offsetof(Launch, circle_y_at) == 32, "Launch.circle_y_at");
-static_assert(__builtin_offsetof(Launch, circle_x_at) == 40, "Launch.circle_x_at");
-static_assert(__builtin_offsetof(Launch, amplitudes_at) == 48, "Launch.amplitudes_at");
-static_assert(__builtin_offsetof(Launch, primary) == 56, "Launch.primary");
-static_assert(__builtin_offsetof(Launch, partner) == 96, "Launch.partner");
-static_assert(__builtin_offsetof(Launch, out) == 136, "Launch.out");
-static_assert(__builtin_offsetof(Launch, labels) == 176, "Launch.labels");
-static_assert(__builtin_offsetof(Launch, label_strides) == 184, "Launch.label_strides");
-static_assert(__builtin_offsetof(Launch, mixed_labels) == 200, "Launch.mixed_labels");
-static_assert(__builtin_offsetof(Launch, mixed_label_strides) == 208, "Launch.mixed_label_strides");
-static_assert(__builtin_offsetof(Launch, label_weight) == 224, "Launch.label_weight");
-static_assert(__builtin_offsetof(Launch, partner_index) == 232, "Launch.partner_index");
-static_assert(__builtin_offsetof(Launch, bad_label) == 240, "Launch.bad_label");
-static_assert(__builtin_offsetof(Launch, given) == 248, "Launch.given");
-static_assert(__builtin_offsetof(Launch, slots) == 256, "Launch.slots");
-static_assert(__builtin_offsetof(Launch, slot_bytes) == 264, "Launch.slot_bytes");
-static_assert(__builtin_offsetof(Launch, sums) == 272, "Launch.sums");
-static_assert(__builtin_offsetof(Launch, done) == 280, "Launch.done");
-static_assert(__builtin_offsetof(Launch, n_samples) == 288, "Launch.n_samples");
-static_assert(__builtin_offsetof(Launch, channels) == 292, "Launch.channels");
-static_assert(__builtin_offsetof(Launch, height) == 296, "Launch.height");
-static_assert(__builtin_offsetof(Launch, width) == 300, "Launch.width");
-static_assert(__builtin_offsetof(Launch, k_max) == 304, "Launch.k_max");
-static_assert(__builtin_offsetof(Launch, waves_y) == 308, "Launch.waves_y");
-static_assert(__builtin_offsetof(Launch, waves_x) == 312, "Launch.waves_x");
-static_assert(__builtin_offsetof(Launch, tile_w) == 316, "Launch.tile_w");
-static_assert(__builtin_offsetof(Launch, tile_h) == 320, "Launch.tile_h");
-static_assert(__builtin_offsetof(Launch, tiles_x) == 324, "Launch.tiles_x");
-static_assert(__builtin_offsetof(Launch, tiles) == 328, "Launch.tiles");
-static_assert(__builtin_offsetof(Launch, sink) == 332, "Launch.sink");
-static_assert(__builtin_offsetof(Launch, access) == 336, "Launch.access");
-static_assert(__builtin_offsetof(Launch, label_kind) == 340, "Launch.label_kind");
-static_assert(__builtin_offsetof(Launch, n_classes) == 344, "Launch.n_classes");
-static_assert(__builtin_offsetof(Launch, hot_on) == 348, "Launch.hot_on");
-static_assert(__builtin_offsetof(Launch, hot_off) == 352, "Launch.hot_off");
-static_assert(__builtin_offsetof(Launch, phase) == 356, "Launch.phase");
-static_assert(__builtin_offsetof(Launch, n_slots) == 360, "Launch.n_slots");
+static_assert(__builtin_offsetof(Launch, readers_at) == 32, "Launch.readers_at");
+static_assert(__builtin_offsetof(Launch, circle_y_at) == 40, "Launch.circle_y_at");
+static_assert(__builtin_offsetof(Launch, circle_x_at) == 48, "Launch.circle_x_at");
+static_assert(__builtin_offsetof(Launch, amplitudes_at) == 56, "Launch.amplitudes_at");
+static_assert(__builtin_offsetof(Launch, primary) == 64, "Launch.primary");
+static_assert(__builtin_offsetof(Launch, partner) == 104, "Launch.partner");
+static_assert(__builtin_offsetof(Launch, out) == 144, "Launch.out");
+static_assert(__builtin_offsetof(Launch, masks) == 184, "Launch.masks");
+static_assert(__builtin_offsetof(Launch, labels) == 192, "Launch.labels");
+static_assert(__builtin_offsetof(Launch, label_strides) == 200, "Launch.label_strides");
+static_assert(__builtin_offsetof(Launch, mixed_labels) == 216, "Launch.mixed_labels");
+static_assert(__builtin_offsetof(Launch, mixed_label_strides) == 224, "Launch.mixed_label_strides");
+static_assert(__builtin_offsetof(Launch, label_weight) == 240, "Launch.label_weight");
+static_assert(__builtin_offsetof(Launch, partner_index) == 248, "Launch.partner_index");
+static_assert(__builtin_offsetof(Launch, bad_label) == 256, "Launch.bad_label");
+static_assert(__builtin_offsetof(Launch, given) == 264, "Launch.given");
+static_assert(__builtin_offsetof(Launch, slots) == 272, "Launch.slots");
+static_assert(__builtin_offsetof(Launch, slot_bytes) == 280, "Launch.slot_bytes");
+static_assert(__builtin_offsetof(Launch, sums) == 288, "Launch.sums");
+static_assert(__builtin_offsetof(Launch, done) == 296, "Launch.done");
+static_assert(__builtin_offsetof(Launch, n_samples) == 304, "Launch.n_samples");
+static_assert(__builtin_offsetof(Launch, channels) == 308, "Launch.channels");
+static_assert(__builtin_offsetof(Launch, height) == 312, "Launch.height");
+static_assert(__builtin_offsetof(Launch, width) == 316, "Launch.width");
+static_assert(__builtin_offsetof(Launch, k_max) == 320, "Launch.k_max");
+static_assert(__builtin_offsetof(Launch, waves_y) == 324, "Launch.waves_y");
+static_assert(__builtin_offsetof(Launch, waves_x) == 328, "Launch.waves_x");
+static_assert(__builtin_offsetof(Launch, tile_w) == 332, "Launch.tile_w");
+static_assert(__builtin_offsetof(Launch, tile_h) == 336, "Launch.tile_h");
+static_assert(__builtin_offsetof(Launch, tiles_x) == 340, "Launch.tiles_x");
+static_assert(__builtin_offsetof(Launch, tiles) == 344, "Launch.tiles");
+static_assert(__builtin_offsetof(Launch, sink) == 348, "Launch.sink");
+static_assert(__builtin_offsetof(Launch, access) == 352, "Launch.access");
+static_assert(__builtin_offsetof(Launch, label_kind) == 356, "Launch.label_kind");
+static_assert(__builtin_offsetof(Launch, n_classes) == 360, "Launch.n_classes");
+static_assert(__builtin_offsetof(Launch, hot_on) == 364, "Launch.hot_on");
+static_assert(__builtin_offsetof(Launch, hot_off) == 368, "Launch.hot_off");
+static_assert(__builtin_offsetof(Launch, phase) == 372, "Launch.phase");
+static_assert(__builtin_offsetof(Launch, n_slots) == 376, "Launch.n_slots");
 #endif

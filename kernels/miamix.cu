@@ -10,14 +10,17 @@
 // The last block of a sample to finish writes its label weight and labels. Which one that is changes nothing: the
 // weight is a sum of integers.
 //
+// A gradient is a third kernel, a thread a pixel, after the masks of the whole batch were written by those above.
+//
 // A thread takes GROUP neighbouring pixels of a row, in all channels, so that a mask is evaluated once and read
 // never. Cost: the bytes in sinks.cuh, and for an fmix layer of a large image 20 bytes a pixel of its field, which
 // stay in the second-level cache.
 //
 // Grids depend on shapes and k_max alone, never on what was drawn: a captured graph replays with another plan.
 
-#include "sinks.cuh"
+#include "backward.cuh"
 #include "masks.cuh"
+#include "sinks.cuh"
 
 #ifndef DYNAMIC_SHARED
 #define DYNAMIC_SHARED(name) extern __shared__ uint4 name[]
@@ -148,4 +151,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_large(const Launch
   if (!common.is_last) return;
   __threadfence();  // the count is seen before the sums of the other tiles
   finish_sample(launch, sample, n, atomicAdd(total, 0ull));
+}
+
+// A thread a pixel: gridDim.x = N * tiles, where `tiles` blocks have a thread for each pixel of an image.
+extern "C" __global__ void __launch_bounds__(BLOCK) miamix_backward(const Launch launch) {
+  const u32 n = blockIdx.x / launch.tiles, pixel = (blockIdx.x - n * launch.tiles) * BLOCK + threadIdx.x;
+  if (pixel >= launch.height * launch.width) return;
+  const u32 y = pixel / launch.width, x = pixel - y * launch.width;
+  switch (launch.sink) {
+    case SINK_F32: return gradient_of_pixel<F32>(launch, n, y, x);
+    case SINK_F16: return gradient_of_pixel<F16>(launch, n, y, x);
+    default: return gradient_of_pixel<Bf16>(launch, n, y, x);
+  }
 }

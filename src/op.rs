@@ -2,6 +2,9 @@
 
 mod backward;
 
+#[cfg(feature = "cuda")]
+pub(crate) use backward::check_gradients;
+
 use crate::config::Config;
 use crate::cpu::{Executor, LabelRows, LabelSource, MapJob, MaskJob, MixJob, Parts, Threads, one_hot};
 use crate::error::{Error, Result};
@@ -329,11 +332,17 @@ impl MiaMix {
     /// # Errors
     /// As [`MiaMix::apply`].
     pub fn pass_through_on(&self, executor: &dyn Executor, batch: Batch<'_>, output: Output<'_>) -> Result<()> {
-        let [n, _, height, width] = batch.images.shape();
+        let (op, plan) = self.still(&batch.images)?;
+        op.apply_on(executor, &plan, batch, output)
+    }
+
+    /// An operator that mixes nothing and smooths no label, and its plan for a batch.
+    pub(crate) fn still(&self, images: &Images<'_>) -> Result<(MiaMix, Plan)> {
+        let [n, _, height, width] = images.shape();
         let config = Config { p_apply: 0.0, ..Config::default() };
         let op = MiaMix { config, threads: self.threads };
         let plan = op.draw(BatchShape::new(n, height, width), 0, 0)?;
-        op.apply_on(executor, &plan, batch, output)
+        Ok((op, plan))
     }
 }
 

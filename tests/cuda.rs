@@ -8,8 +8,8 @@ use half::{bf16, f16};
 use libloading::Library;
 use miamix::{
     Batch, BatchShape, Config, CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, Dtype, Element, Error,
-    Images, ImagesMut, LabelWeight, Labels, Maps, MapsMut, Merge, Method, MethodWeights, MiaMix, Output, Plan,
-    PlanSource, Status, Workspace, cuda_available,
+    Images, ImagesMut, LabelWeight, Labels, Maps, MapsMut, Merge, Method, MethodWeights, MiaMix, Output, Pairing, Plan,
+    PlanSource, Status, Workspace, check_cuda_labels, cuda_available, cuda_device_of_address, cuda_device_of_stream,
 };
 use ndarray::{Array1, Array2, Array3, Array4};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -267,6 +267,8 @@ struct Call<T> {
     weight: Vec<f32>,
     partners: Vec<i64>,
     bad_label: u32,
+    /// Whether `bad_label` is given.
+    reports: bool,
 }
 
 impl<T: Bits> Call<T> {
@@ -282,6 +284,7 @@ impl<T: Bits> Call<T> {
             weight: vec![f32::NAN; n],
             partners: vec![-1; n],
             bad_label: 0,
+            reports: true,
         }
     }
 
@@ -303,7 +306,7 @@ impl<T: Bits> Call<T> {
             label_strides: [N_CLASSES as isize, 1],
             label_weight: self.weight.as_mut_ptr(),
             partner_index: self.partners.as_mut_ptr(),
-            bad_label: &raw mut self.bad_label,
+            bad_label: if self.reports { &raw mut self.bad_label } else { null_mut() },
         };
         // SAFETY: memory of this call's, which outlives the test's `run`; a stream of the stand-in's.
         unsafe { op.apply_cuda(plan, batch, output, workspace, stream) }
@@ -559,6 +562,138 @@ fn a_class_id_that_is_too_large_is_a_row_of_zeros_and_reported() {
     }
 }
 
+/// Without a place of the caller's for it, in order: the check sees what the stream has done, once.
+#[test]
+fn the_next_check_tells_of_a_class_id_that_is_too_large() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let op = MiaMix::new(Config { p_apply: 0.0, ..Config::default() }).unwrap();
+    // SAFETY: streams of the stand-in's.
+    let check = |i| unsafe { check_cuda_labels(stand_in.stream(i)) };
+    for (h, form) in [(5, 0), (5, 1), (70, 0), (70, 1)] {
+        stand_in.set(2, form);
+        let plan = op.draw(BatchShape::new(4, h, 60), 0, 0).unwrap();
+        let pixels = images::<u8>([4, 1, h, 60], 0);
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        call.reports = false;
+        call.ids = vec![2, N_CLASSES as i64, i64::MAX, -1];
+        call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap();
+        assert_eq!(check(0), Ok(()));
+        stand_in.run(stand_in.stream(0));
+        // Streams 0 and 1 are of one context, stream 2 of another.
+        assert_eq!(check(2), Ok(()));
+        let error = check(1).unwrap_err();
+        assert_eq!(error.status(), Status::InvalidArgument);
+        assert_eq!(
+            error.to_string(),
+            "labels[2]: must be below num_classes, got a larger class id in a batch on the CUDA device, whose label \
+             is a row of zeros"
+        );
+        assert_eq!(check(0), Ok(()));
+    }
+}
+
+#[test]
+fn devices_are_told() {
+    let Some(stand_in) = StandIn::get() else { return };
+    // SAFETY: streams of the stand-in's, whose second context is of device 1.
+    let devices = [0, 1, 2, 3].map(|i| unsafe { cuda_device_of_stream(stand_in.stream(i)) });
+    assert_eq!(devices, [Ok(0), Ok(0), Ok(1), Ok(0)]);
+    // SAFETY: the function's type.
+    let set = stand_in.function::<unsafe extern "C" fn(c_int)>("stand_in_device_of_addresses");
+    let memory = [0u8; 8];
+    for (device, expected) in
+        [(5, Ok(5)), (-1, Err(Error::Cuda { call: "cuPointerGetAttribute", code: 1 })), (0, Ok(0))]
+    {
+        // SAFETY: a number.
+        unsafe { set(device) };
+        assert_eq!(cuda_device_of_address(memory.as_ptr().cast()), expected);
+    }
+}
+
+/// Gradients, with one view and with two, of a plan on the host and of one that is uploaded, in whatever memory.
+fn check_gradients<T: Bits>(stand_in: &StandIn, op: &MiaMix, plan: &Plan, channels: usize, layout: Memory) {
+    let BatchShape { samples, height, width } = plan.shape();
+    let shape = [samples, channels, height, width];
+    let grad = images::<T>(shape, 3);
+    let [mut images, mut partner, mut both] = std::array::from_fn(|_| Array4::<T>::zeros(shape));
+    op.backward(plan, grad.view().into(), images.view_mut().into(), Some(partner.view_mut().into())).unwrap();
+    op.backward(plan, grad.view().into(), both.view_mut().into(), None).unwrap();
+    let bits = |array: &Array4<T>| array.iter().map(|value| value.bits()).collect::<Vec<_>>();
+    let stream = stand_in.stream(0);
+    let grad = Laid::of(&grad, layout);
+
+    let mut plan_memory = vec![[0u64; 2]; DevicePlan::bytes(op.config(), plan.shape()).div_ceil(16)];
+    let (address, bytes) = (plan_memory.as_mut_ptr().cast(), size_of_val(&plan_memory[..]));
+    // SAFETY: memory of that size, used to the end of this function.
+    let device = unsafe { DevicePlan::at(op.config(), plan.shape(), address, bytes) }.unwrap();
+    let bytes = op.cuda_backward_workspace_bytes(plan.shape()).unwrap();
+    let mut memory = vec![0u8; bytes + 256];
+    let offset = memory.as_ptr().align_offset(256);
+    let workspace = Workspace { data: memory[offset..].as_mut_ptr().cast(), bytes };
+    for form in FORMS {
+        stand_in.set(2, form);
+        for uploaded in [false, true] {
+            let (source, workspace) = if uploaded {
+                // SAFETY: a stream of the stand-in's.
+                unsafe { device.upload(plan, stream) }.unwrap();
+                (PlanSource::Device(&device), Some(workspace))
+            } else {
+                (PlanSource::Host(plan), None)
+            };
+            let [mut got, mut got_partner, mut got_both] = std::array::from_fn(|_| Laid::<T>::empty(shape, layout));
+            // SAFETY: memory that outlives the run.
+            unsafe {
+                let (images, partner) = (got.view_mut(), Some(got_partner.view_mut()));
+                op.backward_cuda(source, grad.view(), images, partner, workspace, stream).unwrap();
+                op.backward_cuda(source, grad.view(), got_both.view_mut(), None, workspace, stream).unwrap();
+            }
+            stand_in.run(stream);
+            let what = format!("{shape:?} {:?} {layout:?}, form {form}, uploaded: {uploaded}", T::DTYPE);
+            assert_eq!(got.bits(), bits(&images), "{what}: grad_images");
+            assert_eq!(got_partner.bits(), bits(&partner), "{what}: grad_partner_images");
+            assert_eq!(got_both.bits(), bits(&both), "{what}: of one view");
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_cpu() {
+    let Some(stand_in) = StandIn::get() else { return };
+    for (p_flip, pad_px) in [(0.0, 0), (0.5, 3)] {
+        // Several samples have one partner, and some none.
+        let pairing = if pad_px > 0 { Pairing::Uniform } else { Pairing::Permutation };
+        let op = MiaMix::new(Config { p_flip, pad_px, pairing, p_self: 0.3, ..busy(1, 3) }).unwrap();
+        for (n, c, h, w) in [(1, 1, 1, 1), (9, 3, 12, 16), (3, 6, 9, 13), (4, 1, 71, 61)] {
+            let plan = op.draw(BatchShape::new(n, h, w), 5, 0).unwrap();
+            for layout in [Memory::Nchw, Memory::Nhwc, Memory::Padded] {
+                check_gradients::<f32>(&stand_in, &op, &plan, c, layout);
+                check_gradients::<f16>(&stand_in, &op, &plan, c, layout);
+                check_gradients::<bf16>(&stand_in, &op, &plan, c, layout);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_share_of_0_passes_on_nothing() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let op = MiaMix::new(Config { method_weights: MethodWeights::only(Method::CutMix), ..busy(1, 1) }).unwrap();
+    let plan = op.draw(BatchShape::new(3, 12, 12), 1, 0).unwrap();
+    let grad = Array4::from_elem([3, 1, 12, 12], f32::INFINITY);
+    let mut expected = Array4::zeros([3, 1, 12, 12]);
+    op.backward(&plan, grad.view().into(), expected.view_mut().into(), None).unwrap();
+    assert!(expected.iter().all(|value: &f32| !value.is_nan()));
+    for form in FORMS {
+        stand_in.set(2, form);
+        let mut got = Array4::<f32>::zeros([3, 1, 12, 12]);
+        let (plan, stream) = (PlanSource::Host(&plan), stand_in.stream(0));
+        // SAFETY: memory that outlives the run.
+        unsafe { op.backward_cuda(plan, grad.view().into(), got.view_mut().into(), None, None, stream) }.unwrap();
+        stand_in.run(stream);
+        assert_eq!(got, expected);
+    }
+}
+
 #[test]
 fn maps_of_every_width_are_mixed() {
     let Some(stand_in) = StandIn::get() else { return };
@@ -612,6 +747,14 @@ fn a_captured_graph_replays_with_another_plan() {
             let refused = unsafe { device.upload(&plans[0], stream) }.unwrap_err();
             assert_eq!(refused.status(), Status::Unsupported);
             call.put(&op, PlanSource::Device(&device), None, stream).unwrap();
+            // Another call meanwhile, on a stream that is not captured, breaks no capture, and the caller's own mode
+            // is left as it was.
+            let mut other = Call::new(&primary, &partner, Memory::Nchw);
+            other.put(&op, PlanSource::Host(&plans[1]), None, stand_in.stream(0)).unwrap();
+            stand_in.run(stand_in.stream(0));
+            assert_same(&other.results(), &on_cpu(&op, &plans[1], &primary, &partner), "beside a capture");
+            // SAFETY: the function's type.
+            assert_eq!(unsafe { stand_in.function::<unsafe extern "C" fn() -> c_int>("stand_in_capture_mode")() }, 0);
             stand_in.on("stand_in_end_capture", stream);
             let before = stand_in.counts().launched;
             for plan in &plans {
@@ -662,6 +805,77 @@ fn calls_may_pile_up_on_many_streams() {
     assert_eq!((rounds[2].pushed, rounds[2].loaded), (rounds[2].popped, 2));
     // A workspace a call, and none left.
     assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
+}
+
+/// What the host code itself takes for a batch of 256, beside the draw and a copy of the plan's bytes:
+/// `cargo test --release --test cuda -- --ignored --nocapture` on a quiet machine, with the stand-in driver to be found.
+/// What a real driver takes for its part is not in it, and that of the stand-in (queues of closures) is.
+#[test]
+#[ignore = "a measurement, which asserts nothing"]
+fn what_the_host_code_costs() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(0);
+    println!(
+        "{:>9} {:>8} {:>8} {:>8} {:>8} {:>8}   (µs, median; plan in KB)",
+        "", "plan", "copy", "draw", "upload", "apply"
+    );
+    for side in [32, 224] {
+        let op = MiaMix::new(Config::default()).unwrap();
+        let shape = BatchShape::new(256, side, side);
+        let bytes = DevicePlan::bytes(op.config(), shape);
+        let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+        // SAFETY: memory of that size, used to the end of the test.
+        let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+        let workspace_bytes = op.cuda_workspace_bytes(shape).unwrap();
+        // Addresses alone: nothing on the stream is run but the uploads.
+        let at = |address: usize| std::ptr::without_provenance_mut::<u8>(address);
+        let workspace = Some(Workspace { data: at(1 << 40).cast(), bytes: workspace_bytes });
+        let (images, strides) = ([256, 3, side, side], [3 * side * side, side * side, side, 1].map(|s| s as isize));
+        let from = vec![1u8; bytes];
+        let mut to = vec![0u8; bytes];
+        let mut plan = op.draw(shape, 0, 0).unwrap();
+        let [mut copied, mut drawn, mut uploaded, mut applied] = [const { Vec::new() }; 4];
+        for round in 0..2000 {
+            let timed = |into: &mut Vec<f64>, work: &mut dyn FnMut()| {
+                let start = std::time::Instant::now();
+                work();
+                into.push(start.elapsed().as_secs_f64() * 1e6);
+            };
+            timed(&mut copied, &mut || std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from)));
+            timed(&mut drawn, &mut || op.draw_into(shape, round, 0, &mut plan).unwrap());
+            // SAFETY: a stream of the stand-in's.
+            timed(&mut uploaded, &mut || unsafe { device.upload(&plan, stream) }.unwrap());
+            stand_in.run(stream);
+            timed(&mut applied, &mut || {
+                // SAFETY: what is put on the stream is thrown away.
+                unsafe {
+                    let read =
+                        |name, i: usize| Images::from_raw(name, at(i << 40), Dtype::F32, images, strides).unwrap();
+                    let out = ImagesMut::from_raw("mixed_images", at(4 << 40), Dtype::F32, images, strides).unwrap();
+                    let ids = DeviceLabels::Ids { data: at(5 << 40).cast(), stride: 1, n_classes: 10 };
+                    let batch =
+                        DeviceBatch { images: read("images", 2), partner_images: read("partner", 3), labels: ids };
+                    let output = DeviceOutput {
+                        images: out,
+                        labels: at(6 << 40).cast(),
+                        label_strides: [10, 1],
+                        label_weight: null_mut(),
+                        partner_index: null_mut(),
+                        bad_label: null_mut(),
+                    };
+                    op.apply_cuda(PlanSource::Device(&device), batch, output, workspace, stream).unwrap();
+                }
+            });
+            stand_in.on("stand_in_forget", stream);
+        }
+        let median = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        let kilobytes = bytes as f64 / 1000.0;
+        let [copied, drawn, uploaded, applied] = [copied, drawn, uploaded, applied].map(median);
+        println!("{side:>5}² px {kilobytes:>8.1} {copied:>8.2} {drawn:>8.2} {uploaded:>8.2} {applied:>8.2}");
+    }
 }
 
 #[test]

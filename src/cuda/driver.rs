@@ -1,30 +1,33 @@
 //! The CUDA driver, found at run time: nothing of CUDA is linked, and a machine without it gets an error.
 //!
-//! Codes come back as plain numbers: a newer driver may know ones that no enumeration here does.
+//! Types and numbers are those of `cudarc`'s bindings. Its functions are not called: they panic where the driver lacks
+//! one, and take a code that a newer driver may know as an enumeration that does not. Codes are plain numbers here.
 
 use crate::error::{Error, Result};
+use cudarc::driver::sys::{
+    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmodule, CUpointer_attribute, CUresult, CUstream,
+    CUstreamCaptureMode, CUstreamCaptureStatus,
+};
 use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Opaque handles of the driver.
-pub(super) type Handle = *mut c_void;
-
-const OUT_OF_MEMORY: c_int = 2;
-const EVENT_NOT_READY: c_int = 600;
-/// `CU_EVENT_DISABLE_TIMING`.
-const EVENT_WITHOUT_TIME: c_uint = 2;
-/// `CU_MEMHOSTALLOC_PORTABLE`: pinned for every context.
-const HOST_PORTABLE: c_uint = 1;
-const CAPTURING: c_int = 1;
+const OUT_OF_MEMORY: c_int = CUresult::CUDA_ERROR_OUT_OF_MEMORY as c_int;
+const INVALID_CONTEXT: c_int = CUresult::CUDA_ERROR_INVALID_CONTEXT as c_int;
+const EVENT_NOT_READY: c_int = CUresult::CUDA_ERROR_NOT_READY as c_int;
+const EVENT_WITHOUT_TIME: c_uint = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
+/// Pinned for every context, at one address on host and device.
+const HOST_MAPPED: c_uint = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+const CAPTURING: c_uint = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE as c_uint;
 
 /// Least size of a block of pinned memory, so that plans of different sizes share one.
 const PINNED_BYTES: usize = 1 << 16;
 
 macro_rules! driver {
-    ($($field:ident: $symbol:literal($($t:ty),*);)+) => {
+    ($($field:ident: $symbol:ident($($t:ty),*);)+) => {
         /// The functions that the library uses.
         #[allow(non_snake_case)]
         pub(super) struct Driver {
@@ -37,8 +40,9 @@ macro_rules! driver {
             unsafe fn of(library: &Library) -> Result<Self> {
                 $(
                     // SAFETY: the signature is the driver's.
-                    let $field = *unsafe { library.get($symbol) }
-                        .map_err(|_| Error::CudaUnavailable(format!("the driver has no {}: it is too old", $symbol)))?;
+                    let $field = *unsafe { library.get(stringify!($symbol)) }.map_err(|_| {
+                        Error::CudaUnavailable(format!("the driver has no {}: it is too old", stringify!($symbol)))
+                    })?;
                 )+
                 Ok(Driver { $($field),+ })
             }
@@ -46,7 +50,9 @@ macro_rules! driver {
 
         $(
             #[allow(non_upper_case_globals, dead_code)]
-            impl Names { const $field: &'static str = $symbol; }
+            impl Names { const $field: &'static str = stringify!($symbol); }
+            // The arguments are those of CUDA's own headers.
+            const _: unsafe fn($($t),*) -> CUresult = sys::$symbol;
         )+
     };
 }
@@ -55,25 +61,28 @@ macro_rules! driver {
 struct Names;
 
 driver! {
-    init: "cuInit"(c_uint);
-    device_count: "cuDeviceGetCount"(*mut c_int);
-    context_of_stream: "cuStreamGetCtx"(Handle, *mut Handle);
-    is_capturing: "cuStreamIsCapturing"(Handle, *mut c_int);
-    current: "cuCtxGetCurrent"(*mut Handle);
-    push: "cuCtxPushCurrent_v2"(Handle);
-    pop: "cuCtxPopCurrent_v2"(*mut Handle);
-    load_module: "cuModuleLoadData"(*mut Handle, *const c_char);
-    function: "cuModuleGetFunction"(*mut Handle, Handle, *const c_char);
-    launch: "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
-    copy_to_device: "cuMemcpyHtoDAsync_v2"(u64, *const c_void, usize, Handle);
-    clear: "cuMemsetD8Async"(u64, u8, usize, Handle);
-    allocate: "cuMemAllocAsync"(*mut u64, usize, Handle);
-    free: "cuMemFreeAsync"(u64, Handle);
-    allocate_host: "cuMemHostAlloc"(*mut *mut c_void, usize, c_uint);
-    free_host: "cuMemFreeHost"(*mut c_void);
-    new_event: "cuEventCreate"(*mut Handle, c_uint);
-    record: "cuEventRecord"(Handle, Handle);
-    query: "cuEventQuery"(Handle);
+    init: cuInit(c_uint);
+    device_count: cuDeviceGetCount(*mut c_int);
+    context_of_stream: cuStreamGetCtx(CUstream, *mut CUcontext);
+    is_capturing: cuStreamIsCapturing(CUstream, *mut CUstreamCaptureStatus);
+    exchange_capture_mode: cuThreadExchangeStreamCaptureMode(*mut CUstreamCaptureMode);
+    current: cuCtxGetCurrent(*mut CUcontext);
+    push: cuCtxPushCurrent_v2(CUcontext);
+    pop: cuCtxPopCurrent_v2(*mut CUcontext);
+    current_device: cuCtxGetDevice(*mut CUdevice);
+    pointer_attribute: cuPointerGetAttribute(*mut c_void, CUpointer_attribute, CUdeviceptr);
+    load_module: cuModuleLoadData(*mut CUmodule, *const c_void);
+    function: cuModuleGetFunction(*mut CUfunction, CUmodule, *const c_char);
+    launch: cuLaunchKernel(CUfunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, CUstream, *mut *mut c_void, *mut *mut c_void);
+    copy_to_device: cuMemcpyHtoDAsync_v2(CUdeviceptr, *const c_void, usize, CUstream);
+    clear: cuMemsetD8Async(CUdeviceptr, u8, usize, CUstream);
+    allocate: cuMemAllocAsync(*mut CUdeviceptr, usize, CUstream);
+    free: cuMemFreeAsync(CUdeviceptr, CUstream);
+    allocate_host: cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
+    free_host: cuMemFreeHost(*mut c_void);
+    new_event: cuEventCreate(*mut CUevent, c_uint);
+    record: cuEventRecord(CUevent, CUstream);
+    query: cuEventQuery(CUevent);
 }
 
 /// Calls a function of the driver; its failure becomes an error that names it.
@@ -120,21 +129,42 @@ fn find() -> Result<Driver> {
     Ok(driver)
 }
 
+/// The CUDA device whose memory an address is in.
+///
+/// # Errors
+/// [`Error::CudaUnavailable`]; [`Error::Cuda`] where it is no memory that CUDA knows.
+pub(super) fn device_of_address(address: u64) -> Result<i32> {
+    let mut device: c_int = 0;
+    let attribute = CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL;
+    call!(driver()?, pointer_attribute((&raw mut device).cast(), attribute, address))?;
+    Ok(device)
+}
+
 /// A kernel, by its place in [`Context::kernels`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {
     Small,
     Large,
+    Backward,
 }
 
-const KERNELS: [&CStr; 2] = [c"miamix_small", c"miamix_large"];
+const KERNELS: [&CStr; 3] = [c"miamix_small", c"miamix_large", c"miamix_backward"];
 /// The kernels, for the driver to compile, and the NUL that it wants.
 const PTX: &str = concat!(include_str!("../../kernels/ptx/miamix.ptx"), "\0");
 
 /// What the library keeps of a context, whose owner it is not: the loaded kernels, and pinned memory.
 struct Context {
-    kernels: [Handle; 2],
+    loaded: Loaded,
     pinned: Vec<Pinned>,
+}
+
+/// What every call needs of its context.
+#[derive(Clone, Copy)]
+struct Loaded {
+    kernels: [CUfunction; KERNELS.len()],
+    device: CUdevice,
+    /// In pinned memory, where kernels write to it: 1 + a sample whose class id is too large, or 0.
+    bad_label: *mut u32,
 }
 
 /// Pinned memory, free again once its event has passed.
@@ -142,7 +172,7 @@ struct Pinned {
     memory: *mut c_void,
     bytes: usize,
     /// Recorded after the copy out of it.
-    event: Handle,
+    event: CUevent,
     /// Somebody is writing to it.
     taken: bool,
 }
@@ -160,10 +190,11 @@ fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
 /// A stream of the caller's, its context current as long as this lives.
 pub(super) struct Stream {
     driver: &'static Driver,
-    stream: Handle,
+    stream: CUstream,
     context: usize,
-    kernels: [Handle; 2],
-    pushed: bool,
+    loaded: Loaded,
+    _context: CurrentContext,
+    _mode: CaptureMode,
     pub capturing: bool,
 }
 
@@ -176,49 +207,38 @@ impl Stream {
     ///
     /// # Safety
     /// `stream` is a live stream, or null for the default stream of the current context.
-    pub unsafe fn enter(stream: Handle) -> Result<Self> {
-        let driver = driver()?;
-        let (mut context, mut current, mut capturing) = (null_mut(), null_mut(), 0);
-        call!(driver, context_of_stream(stream, &raw mut context))?;
+    pub unsafe fn enter(stream: *mut c_void) -> Result<Self> {
+        let (driver, stream): (_, CUstream) = (driver()?, stream.cast());
+        let mode = CaptureMode::relaxed(driver)?;
+        let (mut context, mut capturing): (_, c_uint) = (null_mut(), 0);
+        match call!(driver, context_of_stream(stream, &raw mut context)) {
+            Err(Error::Cuda { code: INVALID_CONTEXT, .. }) if stream.is_null() => {}
+            other => other?,
+        }
         if context.is_null() {
             return Err(Error::CudaUnavailable("no context is current on this thread".into()));
         }
-        call!(driver, is_capturing(stream, &raw mut capturing))?;
-        call!(driver, current(&raw mut current))?;
-        let pushed = current != context;
-        if pushed {
-            call!(driver, push(context))?;
-        }
-        let mut entered = Stream {
-            driver,
-            stream,
-            context: context as usize,
-            kernels: [null_mut(); 2],
-            pushed,
-            capturing: capturing == CAPTURING,
-        };
-        entered.kernels = entered.load()?;
-        Ok(entered)
+        call!(driver, is_capturing(stream, (&raw mut capturing).cast()))?;
+        let current = CurrentContext::enter(driver, context)?;
+        let (context, capturing) = (context as usize, capturing == CAPTURING);
+        let loaded = load(driver, context, capturing)?;
+        Ok(Stream { driver, stream, context, loaded, _context: current, _mode: mode, capturing })
     }
 
-    fn load(&self) -> Result<[Handle; 2]> {
-        let mut contexts = contexts();
-        if let Some(context) = contexts.get(&self.context) {
-            return Ok(context.kernels);
-        }
-        if self.capturing {
-            return Err(Error::Unsupported(
-                "stream: is capturing, and the kernels are not loaded yet: upload a plan before the capture".into(),
-            ));
-        }
-        let mut module = null_mut();
-        call!(self.driver, load_module(&raw mut module, PTX.as_ptr().cast()))?;
-        let mut kernels = [null_mut(); 2];
-        for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
-            call!(self.driver, function(&raw mut *kernel, module, name.as_ptr()))?;
-        }
-        contexts.insert(self.context, Context { kernels, pinned: Vec::new() });
-        Ok(kernels)
+    /// The number of the device.
+    pub fn device(&self) -> i32 {
+        self.loaded.device
+    }
+
+    /// Where kernels tell of a class id that is too large, if the caller has no place for it.
+    pub fn bad_label(&self) -> u64 {
+        self.loaded.bad_label as u64
+    }
+
+    /// Takes what kernels told there.
+    pub fn take_bad_label(&self) -> u32 {
+        // SAFETY: pinned memory that is never given back; the device writes whole words to it.
+        unsafe { AtomicU32::from_ptr(self.loaded.bad_label) }.swap(0, Ordering::AcqRel)
     }
 
     /// Launches blocks of [`super::layout::BLOCK`] threads in a row.
@@ -228,7 +248,7 @@ impl Stream {
     pub unsafe fn launch<T>(&self, kernel: Kernel, blocks: u32, shared_bytes: u32, parameter: &T) -> Result<()> {
         let mut parameters = [(&raw const *parameter).cast_mut().cast::<c_void>()];
         let threads = super::layout::BLOCK;
-        let function = self.kernels[kernel as usize];
+        let function = self.loaded.kernels[kernel as usize];
         call!(
             self.driver,
             launch(
@@ -267,16 +287,17 @@ impl Stream {
         let result = write(unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().cast(), bytes) });
         let result = result.and_then(|result| {
             call!(self.driver, copy_to_device(address, memory.as_ptr(), bytes, self.stream))?;
-            call!(self.driver, record(event, self.stream))?;
             Ok(result)
         });
-        if let Some(context) = contexts().get_mut(&self.context) {
+        let recorded = if result.is_ok() { call!(self.driver, record(event, self.stream)) } else { Ok(()) };
+        // Memory whose copy nobody would see the end of is not used again.
+        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context)) {
             context.pinned[index].taken = false;
         }
-        result
+        recorded.and(result)
     }
 
-    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, Handle)> {
+    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, CUevent)> {
         let mut contexts = contexts();
         let pinned = &mut contexts.entry(self.context).or_insert_with(|| unreachable!("entered")).pinned;
         for (index, block) in pinned.iter_mut().enumerate() {
@@ -290,7 +311,7 @@ impl Stream {
         }
         let (mut memory, mut event) = (null_mut(), null_mut());
         let room = bytes.next_power_of_two().max(PINNED_BYTES);
-        call!(self.driver, allocate_host(&raw mut memory, room, HOST_PORTABLE))?;
+        call!(self.driver, allocate_host(&raw mut memory, room, HOST_MAPPED))?;
         if let Err(error) = call!(self.driver, new_event(&raw mut event, EVENT_WITHOUT_TIME)) {
             let _ = call!(self.driver, free_host(memory));
             return Err(error);
@@ -302,12 +323,79 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+/// What this library needs of a context: from the table, or loaded the first time.
+fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
+    let mut contexts = contexts();
+    if let Some(context) = contexts.get(&context) {
+        return Ok(context.loaded);
+    }
+    if capturing {
+        return Err(Error::Unsupported(
+            "stream: is capturing, and the kernels are not loaded yet: upload a plan before the capture".into(),
+        ));
+    }
+    let (mut device, mut module, mut bad_label) = (0, null_mut(), null_mut());
+    call!(driver, current_device(&raw mut device))?;
+    call!(driver, load_module(&raw mut module, PTX.as_ptr().cast()))?;
+    let mut kernels = [null_mut(); KERNELS.len()];
+    for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
+        call!(driver, function(&raw mut *kernel, module, name.as_ptr()))?;
+    }
+    call!(driver, allocate_host(&raw mut bad_label, size_of::<u32>(), HOST_MAPPED))?;
+    let bad_label: *mut u32 = bad_label.cast();
+    // SAFETY: pinned memory of that size, which no kernel knows yet.
+    unsafe { bad_label.write(0) };
+    let loaded = Loaded { kernels, device, bad_label };
+    contexts.insert(context, Context { loaded, pinned: Vec::new() });
+    Ok(loaded)
+}
+
+/// A context that is current on this thread as long as this lives.
+struct CurrentContext {
+    driver: &'static Driver,
+    pushed: bool,
+}
+
+impl CurrentContext {
+    fn enter(driver: &'static Driver, context: CUcontext) -> Result<Self> {
+        let mut current = null_mut();
+        call!(driver, current(&raw mut current))?;
+        let pushed = current != context;
+        if pushed {
+            call!(driver, push(context))?;
+        }
+        Ok(CurrentContext { driver, pushed })
+    }
+}
+
+impl Drop for CurrentContext {
     fn drop(&mut self) {
         if self.pushed {
             let mut popped = null_mut();
             let _ = call!(self.driver, pop(&raw mut popped));
         }
+    }
+}
+
+/// How this thread's calls meet captures of other threads; the caller's mode is back when this is dropped.
+struct CaptureMode {
+    driver: &'static Driver,
+    /// A `CUstreamCaptureMode`.
+    before: c_uint,
+}
+
+impl CaptureMode {
+    /// Asking whether a copy is done, and pinned memory, would break a capture that the caller has begun elsewhere.
+    fn relaxed(driver: &'static Driver) -> Result<Self> {
+        let mut mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED as c_uint;
+        call!(driver, exchange_capture_mode((&raw mut mode).cast()))?;
+        Ok(CaptureMode { driver, before: mode })
+    }
+}
+
+impl Drop for CaptureMode {
+    fn drop(&mut self) {
+        let _ = call!(self.driver, exchange_capture_mode((&raw mut self.before).cast()));
     }
 }
 

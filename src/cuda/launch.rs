@@ -14,7 +14,7 @@ const TILE_PX: usize = 2048;
 /// Memory for the fields of fmix layers that are made at the same time, bytes; one field at least.
 const FIELD_BYTES: usize = 64 << 20;
 /// Alignment of the parts of a workspace.
-const ALIGN: usize = 256;
+pub(super) const ALIGN: usize = 256;
 /// Shared memory that every device gives a block without being asked.
 const SHARED_BYTES: usize = 48 << 10;
 
@@ -81,11 +81,7 @@ impl Grid {
         let slots_at = part(n_slots * slot_bytes);
         let grid =
             Grid { small, tile, tiles, n_slots, slot_bytes, shared_bytes, done_at, given_at, slots_at, plan_at: end };
-        if grid.blocks(layout, PHASE_FIELDS) > i32::MAX as usize {
-            return Err(Error::Unsupported(format!(
-                "images: {samples} of {height}×{width} pixels are more than one CUDA launch takes"
-            )));
-        }
+        check_blocks(layout.shape, grid.blocks(layout, PHASE_FIELDS) as u64)?;
         Ok(grid)
     }
 
@@ -113,6 +109,7 @@ impl Grid {
             samples_at: layout.samples_at as u64,
             layers_at: layout.layers_at as u64,
             fmix_at: layout.fmix_at as u64,
+            readers_at: layout.readers_at as u64,
             circle_y_at: layout.circle_y_at as u64,
             circle_x_at: layout.circle_x_at as u64,
             amplitudes_at: layout.amplitudes_at as u64,
@@ -135,6 +132,15 @@ impl Grid {
             ..*launch
         };
     }
+}
+
+/// Checks that a grid has no more blocks than there can be.
+pub(super) fn check_blocks(shape: BatchShape, blocks: u64) -> Result<()> {
+    if blocks <= i32::MAX as u64 {
+        return Ok(());
+    }
+    let BatchShape { samples, height, width } = shape;
+    Err(Error::Unsupported(format!("images: {samples} of {height}×{width} pixels are more than one CUDA launch takes")))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ macro_rules! constants {
 
 constants! {
     /// First word of a plan; changes with anything in this file.
-    PLAN_VERSION = 0x4d69_4101;
+    PLAN_VERSION = 0x4d69_4102;
     /// Threads of every block.
     BLOCK = 256;
     /// Neighbouring pixels of a row that a thread takes together.
@@ -183,6 +183,10 @@ shared! {
         drawn_weight: f32,
         primary: View,
         partner: View,
+        /// First of the samples that have this one as their partner, in the list of those of all.
+        readers: u32,
+        /// Their number.
+        n_readers: u32,
     }
     /// One layer of a sample's mask.
     struct Layer {
@@ -216,18 +220,24 @@ shared! {
     /// What a kernel is told: buffers, sizes, and nothing that differs from one plan to the next.
     struct Launch {
         /// Header, then at the offsets below: [N] Sample, [N, k_max] Layer, [N·k_max] sample·8 + layer of the
-        /// fmix layers, and the tables of fmix: (cos, sin) of 2πm/H and of 2πm/W, amplitudes [n, waves_y, waves_x].
+        /// fmix layers, [N] samples by their partner, each partner's in ascending order, and the tables of fmix:
+        /// (cos, sin) of 2πm/H and of 2πm/W, amplitudes [n, waves_y, waves_x].
         plan: u64,
         samples_at: u64,
         layers_at: u64,
         fmix_at: u64,
+        readers_at: u64,
         circle_y_at: u64,
         circle_x_at: u64,
         amplitudes_at: u64,
+        /// Images or maps; for a gradient, that of the mixed images.
         primary: Tensor,
+        /// Images or maps; for a gradient, where that of the partner images goes, or null: then to `out`, too.
         partner: Tensor,
-        /// Images, masks [N, H, W] f32, or maps.
+        /// Images, masks [N, H, W] f32, or maps; for a gradient, where that of the images goes.
         out: Tensor,
+        /// [N, H, W] f32, which a gradient reads.
+        masks: u64,
         labels: u64,
         label_strides: [i64; 2],
         /// [N, K] f32, or null.

@@ -16,14 +16,14 @@ use crate::config::Config;
 use crate::cpu::one_hot;
 use crate::error::{Error, Result};
 use crate::float_mode::DefaultFloatMode;
-use crate::op::{MiaMix, check_images, check_maps};
+use crate::op::{MiaMix, check_gradients, check_images, check_maps};
 use crate::plan::{BatchShape, Plan};
 use crate::tensor::{Dtype, Images, ImagesMut, Maps, MapsMut, Raw, check_apart, span_of};
 use driver::{Kernel, Stream};
-use launch::Grid;
+use launch::{Grid, check_blocks};
 use layout::{
-    ACCESS_INTERLEAVED, ACCESS_PLANAR, ACCESS_STRIDED, GROUP, LABELS_F32, LABELS_I32, LABELS_I64, LABELS_NONE, Launch,
-    SINK_BF16, SINK_F16, SINK_F32, SINK_MAP8, SINK_MAP16, SINK_MAP32, SINK_MAP64, SINK_MASKS, SINK_U8, Tensor,
+    ACCESS_INTERLEAVED, ACCESS_PLANAR, ACCESS_STRIDED, BLOCK, GROUP, LABELS_F32, LABELS_I32, LABELS_I64, LABELS_NONE,
+    Launch, SINK_BF16, SINK_F16, SINK_F32, SINK_MAP8, SINK_MAP16, SINK_MAP32, SINK_MAP64, SINK_MASKS, SINK_U8, Tensor,
 };
 use plan::{PlanLayout, Tables};
 use std::cell::RefCell;
@@ -93,7 +93,7 @@ pub struct DeviceOutput<'a> {
     /// `[N]`, compact.
     pub partner_index: *mut i64,
     /// One number that the kernels raise to 1 + the index of a sample whose class id is K or more (its label is a
-    /// row of zeros); who looks at it clears it.
+    /// row of zeros); who looks at it clears it. Null: [`check_cuda_labels`] looks.
     pub bad_label: *mut u32,
 }
 
@@ -130,10 +130,56 @@ pub fn cuda_available() -> Result<()> {
     driver::driver().map(|_| ())
 }
 
+/// The number of the CUDA device that a stream is of.
+///
+/// # Errors
+/// [`Error::CudaUnavailable`], [`Error::Cuda`].
+///
+/// # Safety
+/// The stream is live.
+pub unsafe fn cuda_device_of_stream(stream: CudaStream) -> Result<i32> {
+    // SAFETY: the caller's promise.
+    Ok(unsafe { Stream::enter(stream.0) }?.device())
+}
+
+/// The number of the CUDA device whose memory an address is in.
+///
+/// # Errors
+/// [`Error::CudaUnavailable`]; [`Error::Cuda`] for memory that is not CUDA's.
+pub fn cuda_device_of_address(address: *const c_void) -> Result<i32> {
+    driver::device_of_address(address as u64)
+}
+
+/// Whether a class id of K or more was met since the last check: in any call on the stream's context that left
+/// [`DeviceOutput::bad_label`] null, and as far as the device has come. Does not wait for it.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] that names the largest index of such a sample in its batch, once; what
+/// [`cuda_device_of_stream`] reports.
+///
+/// # Safety
+/// The stream is live.
+pub unsafe fn check_cuda_labels(stream: CudaStream) -> Result<()> {
+    // SAFETY: the caller's promise.
+    match unsafe { Stream::enter(stream.0) }?.take_bad_label() {
+        0 => Ok(()),
+        sample => Err(Error::invalid(
+            format!("labels[{}]", sample - 1),
+            "must be below num_classes",
+            "a larger class id in a batch on the CUDA device, whose label is a row of zeros",
+        )),
+    }
+}
+
 impl DevicePlan {
     /// Bytes that a device plan takes, for a batch shape and an operator of this configuration.
     pub fn bytes(config: &Config, shape: BatchShape) -> usize {
         Self::layout(config, shape).bytes
+    }
+
+    /// What it has room for.
+    pub fn shape(&self) -> BatchShape {
+        self.layout.shape
     }
 
     fn layout(config: &Config, shape: BatchShape) -> PlanLayout {
@@ -219,24 +265,16 @@ impl MiaMix {
     ) -> Result<()> {
         let shape = plan.shape();
         check_images(shape, &batch.images, &batch.partner_images, &output.images)?;
-        let dtype = batch.images.dtype();
         let raws = [batch.images.raw, batch.partner_images.raw, output.images.raw];
         for (name, raw) in ["images", "partner_images", "mixed_images"].into_iter().zip(&raws) {
-            if !raw.shape.contains(&0) {
-                check_address(name, raw.data as u64, raw.size as u64)?;
-            }
+            check_tensor(name, raw)?;
         }
         let mut launch = Launch {
             primary: tensor(&raws[0]),
             partner: tensor(&raws[1]),
             out: tensor(&raws[2]),
             channels: raws[2].shape[1] as u32,
-            sink: match dtype {
-                Dtype::F32 => SINK_F32,
-                Dtype::F16 => SINK_F16,
-                Dtype::Bf16 => SINK_BF16,
-                Dtype::U8 => SINK_U8,
-            },
+            sink: sink(batch.images.dtype()),
             access: access(&raws),
             label_weight: output.label_weight as u64,
             partner_index: output.partner_index as u64,
@@ -259,7 +297,26 @@ impl MiaMix {
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { run(plan, launch, workspace, stream) }
+        unsafe { run(plan, launch, None, workspace, stream) }
+    }
+
+    /// [`MiaMix::pass_through`] of a batch in device memory.
+    ///
+    /// # Errors
+    /// As [`MiaMix::apply_cuda`].
+    ///
+    /// # Safety
+    /// As [`MiaMix::apply_cuda`].
+    pub unsafe fn pass_through_cuda(
+        &self,
+        batch: DeviceBatch<'_>,
+        output: DeviceOutput<'_>,
+        workspace: Option<Workspace>,
+        stream: CudaStream,
+    ) -> Result<()> {
+        let (op, plan) = self.still(&batch.images)?;
+        // SAFETY: the caller's promise.
+        unsafe { op.apply_cuda(PlanSource::Host(&plan), batch, output, workspace, stream) }
     }
 
     /// Mixes label maps in device memory under a plan, as [`MiaMix::apply_maps`] does: addresses by [`Maps::from_raw`].
@@ -294,7 +351,7 @@ impl MiaMix {
             ..Launch::default()
         };
         // SAFETY: the caller's promise.
-        unsafe { run(plan, launch, workspace, stream) }
+        unsafe { run(plan, launch, None, workspace, stream) }
     }
 
     /// Renders the masks of a plan into device memory, `[N, H, W]` f32 and compact, and what its labels weigh, `[N]`;
@@ -318,16 +375,52 @@ impl MiaMix {
             ("label_weight", bytes_at(label_weight, samples)),
             ("masks", bytes_at(masks, samples * height * width)),
         )?;
-        let pixels = (height * width) as i64;
+        let launch = Launch { label_weight: label_weight as u64, ..masks_of(plan.shape(), masks as u64) };
+        // SAFETY: the caller's promise.
+        unsafe { run(plan, launch, None, workspace, stream) }
+    }
+
+    /// Bytes of device memory that [`MiaMix::backward_cuda`] needs for any plan that this operator draws for a batch
+    /// shape.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a shape out of range.
+    pub fn cuda_backward_workspace_bytes(&self, shape: BatchShape) -> Result<usize> {
+        Ok(self.cuda_workspace_bytes(shape)? + masks_bytes(shape))
+    }
+
+    /// The gradient of [`MiaMix::apply_cuda`] in device memory: the bits of [`MiaMix::backward`].
+    ///
+    /// # Errors
+    /// As [`MiaMix::backward`] and [`MiaMix::apply_cuda`].
+    ///
+    /// # Safety
+    /// As [`MiaMix::apply_cuda`].
+    pub unsafe fn backward_cuda(
+        &self,
+        plan: PlanSource<'_>,
+        grad_mixed: Images<'_>,
+        grad_images: ImagesMut<'_>,
+        grad_partner: Option<ImagesMut<'_>>,
+        workspace: Option<Workspace>,
+        stream: CudaStream,
+    ) -> Result<()> {
+        check_gradients(plan.shape(), &grad_mixed, &grad_images, grad_partner.as_ref())?;
+        check_tensor("grad_mixed", &grad_mixed.raw)?;
+        check_tensor("grad_images", &grad_images.raw)?;
+        if let Some(grad_partner) = &grad_partner {
+            check_tensor("grad_partner_images", &grad_partner.raw)?;
+        }
         let launch = Launch {
-            sink: SINK_MASKS,
-            out: Tensor { data: masks as u64, strides: [pixels, pixels, width as i64, 1] },
-            channels: 1,
-            label_weight: label_weight as u64,
+            primary: tensor(&grad_mixed.raw),
+            partner: grad_partner.map_or(Tensor::default(), |images| tensor(&images.raw)),
+            out: tensor(&grad_images.raw),
+            channels: grad_mixed.raw.shape[1] as u32,
+            sink: sink(grad_mixed.dtype()),
             ..Launch::default()
         };
         // SAFETY: the caller's promise.
-        unsafe { run(plan, launch, workspace, stream) }
+        unsafe { run(plan, masks_of(plan.shape(), 0), Some(launch), workspace, stream) }
     }
 }
 
@@ -340,18 +433,23 @@ impl PlanSource<'_> {
     }
 }
 
-/// Uploads the plan, if it is not yet, and launches.
+/// Uploads the plan, if it is not yet, and launches; with a gradient, what it is launched with once the masks that
+/// `launch` asks for are in the workspace.
 ///
 /// # Safety
 /// As [`MiaMix::apply_cuda`].
 unsafe fn run(
     plan: PlanSource<'_>,
     mut launch: Launch,
+    gradient: Option<Launch>,
     workspace: Option<Workspace>,
     stream: CudaStream,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
     let stream = unsafe { Stream::enter(stream.0) }?;
+    if launch.bad_label == 0 {
+        launch.bad_label = stream.bad_label();
+    }
     let (layout, n_fmix, plan_bytes) = match plan {
         PlanSource::Host(_) if stream.capturing => {
             return Err(Error::Unsupported(
@@ -369,7 +467,8 @@ unsafe fn run(
         return Ok(());
     }
     let grid = Grid::new(&layout, n_fmix)?;
-    let needed = grid.plan_at + plan_bytes;
+    let masks_bytes = if gradient.is_some() { masks_bytes(layout.shape) } else { 0 };
+    let needed = masks_bytes + grid.plan_at + plan_bytes;
     let pooled = match workspace {
         Some(workspace) => {
             check_address("workspace", workspace.data as u64, 256)?;
@@ -381,11 +480,12 @@ unsafe fn run(
         None if needed > 0 => Some(stream.allocate(needed)?),
         None => None,
     };
-    let memory = match (&workspace, &pooled) {
+    let masks = match (&workspace, &pooled) {
         (Some(workspace), _) => workspace.data as u64,
         (None, Some(pooled)) => pooled.address,
         (None, None) => 0,
     };
+    let memory = masks + masks_bytes as u64;
     let plan_address = match plan {
         PlanSource::Device(plan) => plan.address,
         PlanSource::Host(plan) => {
@@ -395,18 +495,50 @@ unsafe fn run(
         }
     };
     grid.describe(&layout, plan_address, memory, &mut launch);
+    if gradient.is_some() {
+        launch.out.data = masks;
+    }
     if grid.small {
         // SAFETY: everything that `launch` points to was checked, or is the caller's promise.
-        return unsafe { stream.launch(Kernel::Small, layout.shape.samples as u32, grid.shared_bytes(), &launch) };
+        unsafe { stream.launch(Kernel::Small, layout.shape.samples as u32, grid.shared_bytes(), &launch) }?;
+    } else {
+        // Sums and counts of tiles lie first, one after the other.
+        stream.clear(memory, grid.done_at + 4 * layout.shape.samples)?;
+        for &phase in grid.phases() {
+            launch.phase = phase;
+            // SAFETY: as above.
+            unsafe { stream.launch(Kernel::Large, grid.blocks(&layout, phase) as u32, grid.shared_bytes(), &launch) }?;
+        }
     }
-    // Sums and counts of tiles lie first, one after the other.
-    stream.clear(memory, grid.done_at + 4 * layout.shape.samples)?;
-    for &phase in grid.phases() {
-        launch.phase = phase;
-        // SAFETY: as above.
-        unsafe { stream.launch(Kernel::Large, grid.blocks(&layout, phase) as u32, grid.shared_bytes(), &launch) }?;
+    let Some(mut gradient) = gradient else { return Ok(()) };
+    grid.describe(&layout, plan_address, memory, &mut gradient);
+    gradient.masks = masks;
+    gradient.tiles = (layout.shape.height * layout.shape.width).div_ceil(BLOCK as usize) as u32;
+    let blocks = layout.shape.samples as u64 * u64::from(gradient.tiles);
+    check_blocks(layout.shape, blocks)?;
+    // SAFETY: as above.
+    unsafe { stream.launch(Kernel::Backward, blocks as u32, 0, &gradient) }
+}
+
+/// What renders the masks of a plan.
+fn masks_of(shape: BatchShape, masks: u64) -> Launch {
+    let (pixels, width) = ((shape.height * shape.width) as i64, shape.width as i64);
+    let out = Tensor { data: masks, strides: [pixels, pixels, width, 1] };
+    Launch { sink: SINK_MASKS, out, channels: 1, ..Launch::default() }
+}
+
+/// Bytes of the masks of a batch, in whole parts of a workspace.
+fn masks_bytes(shape: BatchShape) -> usize {
+    (shape.samples * shape.height * shape.width * size_of::<f32>()).next_multiple_of(launch::ALIGN)
+}
+
+fn sink(dtype: Dtype) -> u32 {
+    match dtype {
+        Dtype::F32 => SINK_F32,
+        Dtype::F16 => SINK_F16,
+        Dtype::Bf16 => SINK_BF16,
+        Dtype::U8 => SINK_U8,
     }
-    Ok(())
 }
 
 fn tensor(raw: &Raw) -> Tensor {
@@ -474,6 +606,10 @@ fn describe_labels(
     let read = span_of(data as *const u8, size as usize, &[n_samples, columns], &strides);
     let written = span_of(output.labels.cast(), 4, &[n_samples, n_classes], &output.label_strides);
     Ok((read, written))
+}
+
+fn check_tensor(name: &str, raw: &Raw) -> Result<()> {
+    if raw.shape.contains(&0) { Ok(()) } else { check_address(name, raw.data as u64, raw.size as u64) }
 }
 
 fn check_address(name: &str, address: u64, alignment: u64) -> Result<()> {

@@ -7,6 +7,7 @@ use super::layout::{
 use crate::config::{LabelWeight, Merge};
 use crate::error::{Error, Result};
 use crate::mask::{amplitude, circle, n_waves};
+use crate::memory::resize;
 use crate::plan::{self, BatchShape, Plan, Shape};
 
 /// Where the parts of a device plan are, bytes from its start.
@@ -22,6 +23,7 @@ pub(crate) struct PlanLayout {
     pub samples_at: usize,
     pub layers_at: usize,
     pub fmix_at: usize,
+    pub readers_at: usize,
     pub circle_y_at: usize,
     pub circle_x_at: usize,
     pub amplitudes_at: usize,
@@ -51,6 +53,7 @@ impl PlanLayout {
             samples_at: part(samples * size_of::<Sample>()),
             layers_at: part(samples * k_max * size_of::<Layer>()),
             fmix_at: part(samples * k_max * size_of::<u32>()),
+            readers_at: part(samples * size_of::<u32>()),
             circle_y_at: part(height * size_of::<[f32; 2]>()),
             circle_x_at: part(width * size_of::<[f32; 2]>()),
             amplitudes_at: part(n_decays * waves_y * waves_x * size_of::<f32>()),
@@ -78,9 +81,11 @@ fn decay_index(decays: &mut Vec<f32>, layer: &plan::Layer) -> usize {
     })
 }
 
-/// The tables of fmix, kept from one plan to the next of the same size.
+/// The tables of fmix, kept from one plan to the next of the same size, and room for counting.
 #[derive(Default)]
 pub(crate) struct Tables {
+    /// Where the readers of each sample begin, and at last their number.
+    readers: Vec<u32>,
     size: (usize, usize),
     circle_y: Vec<[f32; 2]>,
     circle_x: Vec<[f32; 2]>,
@@ -97,6 +102,21 @@ impl Tables {
             self.decays.clear();
             self.amplitudes.clear();
             self.size = (height, width);
+        }
+        Ok(())
+    }
+
+    /// Counts the samples that have each one as their partner.
+    fn set_readers(&mut self, plan: &Plan) -> Result<()> {
+        self.readers.clear();
+        resize(&mut self.readers, plan.shape().samples + 1, 0)?;
+        for sample in plan.samples() {
+            self.readers[sample.partner_index + 1] += 1;
+        }
+        let mut end = 0;
+        for start in &mut self.readers {
+            end += *start;
+            *start = end;
         }
         Ok(())
     }
@@ -161,6 +181,7 @@ pub(crate) fn write(plan: &Plan, layout: &PlanLayout, tables: &mut Tables, to: &
     let merge = if plan.merge == Merge::Sum { MERGE_SUM } else { 0 };
     let label_weight = if plan.label_weight == LabelWeight::Drawn { WEIGHT_DRAWN } else { 0 };
     let mut n_fmix = 0;
+    tables.set_readers(plan)?;
     for (i, sample) in plan.samples().enumerate() {
         if sample.layers.len() > layout.k_max {
             return Err(Error::Unsupported(format!(
@@ -188,8 +209,15 @@ pub(crate) fn write(plan: &Plan, layout: &PlanLayout, tables: &mut Tables, to: &
             },
             primary: view(sample.primary_view),
             partner: view(sample.partner_view),
+            readers: tables.readers[i],
+            n_readers: tables.readers[i + 1] - tables.readers[i],
         };
         put(to, layout.samples_at, i, device);
+    }
+    for (i, sample) in plan.samples().enumerate() {
+        let place = &mut tables.readers[sample.partner_index];
+        put(to, layout.readers_at, *place as usize, i as u32);
+        *place += 1;
     }
     put(to, 0, 0, Header { version: PLAN_VERSION, merge, label_weight, n_fmix });
     put_all(to, layout.circle_y_at, &tables.circle_y);

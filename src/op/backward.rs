@@ -4,7 +4,7 @@ use super::{MiaMix, check_like, check_plan_shape};
 use crate::cpu::BackwardJob;
 use crate::error::{Error, Result};
 use crate::float_mode::DefaultFloatMode;
-use crate::plan::Plan;
+use crate::plan::{BatchShape, Plan};
 use crate::tensor::{Dtype, Images, ImagesMut, check_apart, check_injective};
 
 impl MiaMix {
@@ -32,22 +32,33 @@ impl MiaMix {
         grad_partner: Option<ImagesMut<'_>>,
     ) -> Result<()> {
         let _mode = DefaultFloatMode::enter();
-        check_plan_shape("grad_mixed", plan.shape(), grad_mixed.shape())?;
+        check_gradients(plan.shape(), &grad_mixed, &grad_images, grad_partner.as_ref())?;
         let dtype = grad_mixed.dtype();
-        if dtype == Dtype::U8 {
-            return Err(Error::dtype("grad_mixed", "must be float32, float16 or bfloat16", dtype.name()));
-        }
-        let like = ("grad_mixed", grad_mixed.shape(), dtype);
-        let partner = grad_partner.as_ref().map(|images| ("grad_partner_images", images));
-        for (name, images) in [("grad_images", &grad_images)].into_iter().chain(partner) {
-            check_like(like, name, images.shape(), images.dtype())?;
-            check_injective(name, &images.raw)?;
-            check_apart((name, images.raw.bytes()), (like.0, grad_mixed.raw.bytes()))?;
-        }
-        if let Some((name, images)) = partner {
-            check_apart((name, images.raw.bytes()), ("grad_images", grad_images.raw.bytes()))?;
-        }
         let partner = grad_partner.map(|images| images.raw);
         BackwardJob { plan, dtype, grad: grad_mixed.raw, primary: grad_images.raw, partner }.run(&self.threads)
     }
+}
+
+pub(crate) fn check_gradients(
+    plan: BatchShape,
+    grad_mixed: &Images<'_>,
+    grad_images: &ImagesMut<'_>,
+    grad_partner: Option<&ImagesMut<'_>>,
+) -> Result<()> {
+    check_plan_shape("grad_mixed", plan, grad_mixed.shape())?;
+    let dtype = grad_mixed.dtype();
+    if dtype == Dtype::U8 {
+        return Err(Error::dtype("grad_mixed", "must be float32, float16 or bfloat16", dtype.name()));
+    }
+    let like = ("grad_mixed", grad_mixed.shape(), dtype);
+    let partner = grad_partner.map(|images| ("grad_partner_images", images));
+    for (name, images) in [("grad_images", grad_images)].into_iter().chain(partner) {
+        check_like(like, name, images.shape(), images.dtype())?;
+        check_injective(name, &images.raw)?;
+        check_apart((name, images.raw.bytes()), (like.0, grad_mixed.raw.bytes()))?;
+    }
+    if let Some((name, images)) = partner {
+        check_apart((name, images.raw.bytes()), ("grad_images", grad_images.raw.bytes()))?;
+    }
+    Ok(())
 }

@@ -20,17 +20,21 @@
 
 typedef int CUresult;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900 };
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 
 namespace {
 struct Context {
   int number;
 };
+struct Work {
+  std::function<void()> run;
+  bool is_kernel;
+};
 struct Stream {
   Context* context;
-  std::deque<std::function<void()>> queue;
+  std::deque<Work> queue;
   bool capturing;
-  std::vector<std::function<void()>> graph;
+  std::vector<Work> graph;
 };
 struct Event {
   bool passed;
@@ -43,7 +47,13 @@ std::recursive_mutex lock;
 Context context_list[2] = {{0}, {1}};
 Stream stream_list[4] = {
     {&context_list[0], {}, false, {}}, {&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}, {&context_list[0], {}, false, {}}};
+// Those of an application; they never move.
+std::deque<Stream> made_streams;
+// What every call answers after a fault; 0 before.
+int broken = 0;
 thread_local std::vector<Context*> current;
+thread_local int capture_mode = 0;
+int device_of_addresses = 0;
 std::map<const void*, size_t> allocations;
 std::string failure;
 int order = 0, use_ptx = 0, fail_call = 0;
@@ -52,29 +62,46 @@ uint64_t seed = 1;
 unsigned long long counts[8];
 enum { PUSHED, POPPED, LOADED, LAUNCHED, PINNED, ALLOCATED, COPIED, FREED };
 
+// Each context's default stream, which has no handle of its own.
+Stream default_streams[2] = {{&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}};
+
 Stream* stream_of(void* stream) {
+  if (!stream) return current.empty() ? nullptr : &default_streams[current.back()->number];
   for (Stream& known : stream_list) {
+    if (&known == stream) return &known;
+  }
+  for (Stream& known : made_streams) {
     if (&known == stream) return &known;
   }
   return nullptr;
 }
 
+#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
+
 // Checks that a call can be made, and puts its work on the stream.
-CUresult put(void* stream, std::function<void()> work) {
+CUresult put(void* stream, std::function<void()> work, bool is_kernel = false) {
+  LOCK;
+  if (broken) return broken;
   Stream* to = stream_of(stream);
   if (!to) return INVALID_HANDLE;
   if (current.empty() || current.back() != to->context) return INVALID_CONTEXT;
   if (fail_call > 0 && --fail_call == 0) return 999;
   if (to->capturing) {
-    to->graph.push_back(std::move(work));
+    to->graph.push_back({std::move(work), is_kernel});
   } else {
-    to->queue.push_back(std::move(work));
+    to->queue.push_back({std::move(work), is_kernel});
   }
   return SUCCESS;
 }
-}  // namespace
 
-#define LOCK std::lock_guard<std::recursive_mutex> guard(lock)
+// What may not be done while any stream is being captured, unless the thread says that it knows what it does.
+bool breaks_a_capture() {
+  const int RELAXED = 2;
+  bool capturing = false;
+  for (const Stream& stream : stream_list) capturing |= stream.capturing;
+  return capturing && capture_mode != RELAXED;
+}
+}  // namespace
 
 API CUresult cuInit(unsigned) { return getenv("STAND_IN_INIT") ? atoi(getenv("STAND_IN_INIT")) : SUCCESS; }
 API CUresult cuDeviceGetCount(int* count) {
@@ -110,6 +137,21 @@ API CUresult cuStreamIsCapturing(void* stream, int* status) {
   Stream* known = stream_of(stream);
   if (!known) return INVALID_HANDLE;
   *status = known->capturing;
+  return SUCCESS;
+}
+API CUresult cuCtxGetDevice(int* device) {
+  if (current.empty()) return INVALID_CONTEXT;
+  *device = current.back()->number;
+  return SUCCESS;
+}
+// Memory of the stand-in's has no device of its own: the test says which one addresses are on.
+API CUresult cuPointerGetAttribute(void* value, int attribute, uint64_t address) {
+  if (attribute != 9 || !address || device_of_addresses < 0) return INVALID_VALUE;
+  *(int*)value = device_of_addresses;
+  return SUCCESS;
+}
+API CUresult cuThreadExchangeStreamCaptureMode(int* mode) {
+  std::swap(*mode, capture_mode);
   return SUCCESS;
 }
 API CUresult cuModuleLoadData(void** module, const char* image) {
@@ -159,7 +201,7 @@ API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
     memcpy(aligned.data(), parameter.data(), kernel->bytes);
     const char* error = on_cpu::launch(*chosen, grid_x, block_x, shared_bytes, aligned.data(), order, seed++);
     if (error && failure.empty()) failure = error;
-  });
+  }, true);
 }
 API CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
   return put(stream, [=] {
@@ -186,8 +228,10 @@ API CUresult cuMemFreeAsync(uint64_t address, void* stream) {
     memset((void*)address, 0xEE, allocations[(void*)address]);  // it stays, so that a graph can be run again
   });
 }
-API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned flags) {
   LOCK;
+  if (flags != 3) return INVALID_VALUE;  // portable, and mapped: kernels write to it
+  if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
   counts[PINNED] += bytes;
   *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   return SUCCESS;
@@ -204,12 +248,17 @@ API CUresult cuEventRecord(void* event, void* stream) {
   ((Event*)event)->passed = false;
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
-API CUresult cuEventQuery(void* event) { return ((Event*)event)->passed ? SUCCESS : NOT_READY; }
+API CUresult cuEventQuery(void* event) {
+  if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
+  return ((Event*)event)->passed ? SUCCESS : NOT_READY;
+}
 
 // What the tests call.
 
 API void* stand_in_stream(int i) { return &stream_list[i]; }
 API void stand_in_set(int new_order, int new_use_ptx) { LOCK; order = new_order, use_ptx = new_use_ptx; }
+API void stand_in_device_of_addresses(int device) { LOCK; device_of_addresses = device; }
+API int stand_in_capture_mode() { return capture_mode; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
 // Does what is on a stream; null, or what went wrong.
@@ -219,18 +268,20 @@ API const char* stand_in_run(void* stream) {
   failure.clear();
   Stream* from = stream_of(stream);
   while (!from->queue.empty()) {
-    from->queue.front()();
+    from->queue.front().run();
     from->queue.pop_front();
   }
   told = failure;
   return told.empty() ? nullptr : told.c_str();
 }
+// Throws away what is on a stream.
+API void stand_in_forget(void* stream) { LOCK; stream_of(stream)->queue.clear(); }
 API void stand_in_begin_capture(void* stream) { LOCK; stream_of(stream)->graph.clear(), stream_of(stream)->capturing = true; }
 API void stand_in_end_capture(void* stream) { LOCK; stream_of(stream)->capturing = false; }
 // Puts what was captured on a stream onto it.
 API void stand_in_replay(void* stream) {
   LOCK;
-  for (auto& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
+  for (Work& work : stream_of(stream)->graph) stream_of(stream)->queue.push_back(work);
 }
 // Runs one of the deliberate mistakes.
 API const char* stand_in_mistake(const char* name, int order, const void* parameter) {
@@ -241,3 +292,5 @@ API const char* stand_in_mistake(const char* name, int order, const void* parame
   }
   return "no such kernel";
 }
+
+#include "application.h"

@@ -24,8 +24,11 @@ void run(const void* parameter) {
 
 namespace on_cpu {
 const Kernel source_kernels[] = {
-    {"miamix_small", run<miamix_small>, sizeof(Launch)}, {"miamix_large", run<miamix_large>, sizeof(Launch)},
-    {"without_a_barrier", without_a_barrier, 8},         {"barrier_of_a_part", barrier_of_a_part, 8},
+    {"miamix_small", run<miamix_small>, sizeof(Launch)},
+    {"miamix_large", run<miamix_large>, sizeof(Launch)},
+    {"miamix_backward", run<miamix_backward>, sizeof(Launch)},
+    {"without_a_barrier", without_a_barrier, 8},
+    {"barrier_of_a_part", barrier_of_a_part, 8},
     {"past_the_end", past_the_end, 8},
 };
 const size_t n_source_kernels = sizeof source_kernels / sizeof *source_kernels;

@@ -17,8 +17,8 @@ const SOURCE: &str = "kernels/miamix.cu";
 const PTX: &str = "kernels/ptx/miamix.ptx";
 /// No fused multiply-add but where one is written; everything else rounds as IEEE 754 says by default.
 const OPTIONS: [&str; 3] = ["--gpu-architecture=compute_70", "--fmad=false", "--std=c++17"];
-/// What the compiler writes, and the oldest version that has all that the kernels use: drivers from CUDA 11.0 on
-/// (R450) load it.
+/// What the compiler writes, and the oldest version that has all that the kernels use: that of CUDA 11.0, older than the
+/// oldest driver that the host code runs on.
 const VERSION: [&str; 2] = [".version 8.8", ".version 7.0"];
 /// What the assembler is asked for: Volta to Blackwell.
 const ARCHITECTURES: [u32; 8] = [70, 75, 80, 86, 89, 90, 100, 120];
@@ -163,27 +163,40 @@ fn usage(log: &str) -> Vec<(String, u32, u32)> {
 
 /// Runs the CUDA engine against a driver that runs kernels on the CPU: the sources, and the committed PTX.
 pub fn on_cpu(workspace: &Workspace) -> Result<()> {
-    let folder = stand_in(workspace)?;
-    let mut paths = vec![folder];
-    paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
-    let paths = std::env::join_paths(paths)?;
-    // The engine; then the C calls on device memory, within the whole workspace, whose features are those of the
-    // earlier build.
-    for tests in [["--test", "cuda"], ["--lib", "cuda"]] {
+    stand_in(workspace)?;
+    // The engine; then the C calls on device memory, and their statuses, within the whole workspace, whose features are
+    // those of the earlier build.
+    for tests in [&["--test", "cuda"][..], &["--lib", "cuda"], &["--test", "c_programs", "cuda"]] {
         let mut test = workspace.cargo();
-        test.env("LD_LIBRARY_PATH", &paths).env("MIAMIX_REQUIRE_CUDA", "1");
+        find_stand_in(workspace, &mut test)?;
         command::run(test.args(["test", "--workspace", "--locked"]).args(tests))?;
     }
     Ok(())
 }
 
+/// Where the stand-in driver is.
+fn folder_of_stand_in(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("cuda/stand-in")
+}
+
+/// Lets a program find the stand-in driver, which an earlier step has built, as the machine's.
+pub fn find_stand_in(workspace: &Workspace, program: &mut Command) -> Result<()> {
+    let folder = folder_of_stand_in(workspace);
+    if !folder.join("libcuda.so.1").is_file() {
+        stand_in(workspace)?;
+    }
+    let mut paths = vec![folder];
+    paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
+    program.env("LD_LIBRARY_PATH", std::env::join_paths(paths)?).env("MIAMIX_REQUIRE_CUDA", "1");
+    Ok(())
+}
+
 /// Builds the stand-in driver; its folder.
-fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
+pub fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
     let sources = workspace.existing("tests/cuda")?;
-    let folder = workspace.target.join("cuda");
-    let library = folder.join("stand-in");
+    let library = folder_of_stand_in(workspace);
     fs::create_dir_all(&library)?;
-    let translated = folder.join("ptx_kernels.cpp");
+    let translated = workspace.target.join("cuda/ptx_kernels.cpp");
     let mut translate = Command::new(&Python::find()?.program);
     translate.env("PYTHONDONTWRITEBYTECODE", "1").arg(sources.join("ptx_to_cpp.py"));
     command::run(translate.arg(workspace.existing(PTX)?).arg(&translated))?;

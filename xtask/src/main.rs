@@ -2,15 +2,21 @@
 
 mod bench;
 mod command;
+mod cpp;
+mod cpp_host;
 mod cuda;
+mod debian;
 mod demo;
+mod gpu;
 mod hosts;
 mod instructions;
+mod java;
 mod mutants;
 mod neon;
 mod partial;
 mod photos;
 mod python;
+mod sanitize;
 mod test;
 mod wheel;
 mod workspace;
@@ -37,6 +43,8 @@ enum Task {
     Mutants(mutants::Options),
     /// Compiles the CUDA kernels to PTX, which is committed, and has it assembled for every architecture.
     Ptx(cuda::PtxOptions),
+    /// What only a GPU can show: byte equality, graphs, times, on hardware.
+    Gpu(gpu::Options),
     /// Measures this machine and writes docs/bench/cpu.md.
     Bench(bench::Options),
     /// Counts the instructions that each part of the CPU engine takes: docs/bench/instructions.md.
@@ -72,6 +80,7 @@ fn run() -> Result<bool> {
         Task::Test(options) => test::run(&workspace, &options),
         Task::Mutants(options) => mutants::run(&workspace, &options),
         Task::Ptx(options) => cuda::ptx(&workspace, &options).map(|()| true),
+        Task::Gpu(options) => gpu::run(&workspace, &options).map(|()| true),
         Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
         Task::Instructions(options) => instructions::run(&workspace, &options),
         Task::Hosts(options) => hosts::run(&workspace, &options),

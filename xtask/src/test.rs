@@ -2,12 +2,13 @@
 
 use crate::command::{self, heading, seconds};
 use crate::instructions;
+use crate::java;
 use crate::mutants;
 use crate::neon;
 use crate::photos::photos;
 use crate::python::{Python, Venv};
 use crate::workspace::Workspace;
-use crate::{cuda, demo, hosts, partial, wheel};
+use crate::{cpp, cpp_host, cuda, demo, gpu, hosts, partial, sanitize, wheel};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use console::style;
@@ -87,13 +88,17 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         ),
         step("Reference and benches: tests and golden vectors", || reference(workspace)),
         step("Core: small faults are noticed", || mutants::all_are_caught(workspace)),
+        step("C and C++: headers under Clang", || cpp::clang(workspace)),
         step("CUDA: the PTX is what the sources give", || cuda::ptx(workspace, &cuda::PtxOptions { check: true })),
         step("CUDA: kernels and host code, on the CPU", || cuda::on_cpu(workspace)),
+        step("Core and C: AddressSanitizer", || sanitize::address(workspace)),
+        step("Core and C: ThreadSanitizer", || sanitize::thread(workspace)),
     ];
     if scope == Scope::Core {
         return steps;
     }
     steps.push(step("Release build", || command::run(&mut workspace.release_build())));
+    steps.push(step("C: the release library, under Valgrind too", || release_library(workspace)));
     steps.push(step("CPU engine: no part takes more instructions", || instructions::none_takes_more(workspace)));
     steps.push(step("ONNX Runtime: what every host must do", || hosts::write_cases(workspace)));
     for (host, pythons) in HOSTS {
@@ -101,10 +106,16 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
     }
     steps.extend([
         step("ONNX Runtime from Rust", || rust_host_tests(workspace)),
+        step("ONNX Runtime from C++", || cpp_host_tests(workspace)),
         step("ONNX Runtime training", || hosts::training_tests(workspace)),
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
+        step("CUDA: what a GPU is to run, rehearsed", || gpu::rehearse(workspace, &python_venv(workspace)?)),
+        step("C++: the CMake package, every way", || cpp::cmake(workspace)),
+        step("C++: a trainer on LibTorch", || cpp::trainer(workspace)),
+        step("Java: the jar and its tests", || java::package(workspace)),
+        step("Java: examples", || java::examples(workspace)),
         step("Program: models, masks, mixing", || program(workspace)),
         step("Demonstration", || demo::run(workspace, &demo::Options::default())),
         step("Rust: documentation", || {
@@ -227,6 +238,24 @@ fn built_program(workspace: &Workspace) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// What the release library exports and needs, how large it is, and what Valgrind says of it.
+fn release_library(workspace: &Workspace) -> Result<()> {
+    /// What a trainer is willing to ship.
+    const MOST_BYTES: u64 = 3_000_000;
+    let library = built_library(workspace)?;
+    let mut test = workspace.cargo();
+    test.env("MIAMIX_LIBRARY", &library);
+    command::run(test.args(["test", "--workspace", "--locked", "--test", "c_programs", "the_library_"]))?;
+    let stripped = workspace.target.join("libmiamix-stripped");
+    command::run(Command::new("strip").arg(&library).arg("-o").arg(&stripped))?;
+    let bytes = fs::metadata(&stripped)?.len();
+    println!("stripped: {:.2} MB", bytes as f64 / 1e6);
+    if bytes >= MOST_BYTES {
+        bail!("the stripped library has {bytes} bytes, and at most {MOST_BYTES} are meant");
+    }
+    sanitize::valgrind(workspace, &library)
+}
+
 fn host_tests(workspace: &Workspace, host: &str, pythons: &RangeInclusive<u32>) -> Result<()> {
     let venv = host_venv(workspace, host, pythons)?;
     command::run(host_pytest(workspace, &venv)?.arg("tests/onnxruntime"))
@@ -258,6 +287,20 @@ fn rust_host_tests(workspace: &Workspace) -> Result<()> {
     command::run(test.args(["test", "--workspace", "--locked", "--test", "ort"]))
 }
 
+/// A C++ program loads ONNX Runtime, and the operator into it: every host whose wheel has the library apart.
+fn cpp_host_tests(workspace: &Workspace) -> Result<()> {
+    let (library, program) = (built_library(workspace)?, built_program(workspace)?);
+    let mut runtimes = Vec::new();
+    for (host, pythons) in &HOSTS[1..] {
+        match host_venv(workspace, host, pythons) {
+            Ok(venv) => runtimes.push(runtime_library(&venv.site_packages()?.join("onnxruntime/capi"))?),
+            Err(error) if error.is::<Skip>() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    cpp_host::test(workspace, &library, &program, &runtimes)
+}
+
 /// ONNX Runtime's own library in a wheel.
 pub fn runtime_library(capi: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(capi).with_context(|| format!("cannot read {}", capi.display()))?;
@@ -275,22 +318,36 @@ pub fn runtime_library(capi: &Path) -> Result<PathBuf> {
 /// The minor versions of Python 3 for which there are wheels of everything that the tests of the Python package meet.
 const TORCH_PYTHONS: RangeInclusive<u32> = 11..=13;
 
-/// The environment of the Python package's tests, with the wheel of the release build.
-fn python_venv(workspace: &Workspace) -> Result<Venv> {
+/// The environment of the Python package's tests.
+pub fn torch_venv(workspace: &Workspace) -> Result<Venv> {
     let requirements = workspace.existing("bindings/python/tests/requirements.txt")?;
     let python = TORCH_PYTHONS.into_iter().find_map(Python::at_hand);
     let python = python.ok_or_else(|| Skip("torch has wheels for CPython 3.11 to 3.13, and none is here".into()))?;
-    let venv = Venv::of_no_other(workspace, "python", &requirements, &python)?;
+    Venv::of_no_other(workspace, "python", &requirements, &python)
+}
+
+/// The same, with the wheel of the release build.
+fn python_venv(workspace: &Workspace) -> Result<Venv> {
+    let venv = torch_venv(workspace)?;
     venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
     Ok(venv)
 }
 
 /// The tests of the Python package, as the wheel installs it.
 fn python_tests(workspace: &Workspace) -> Result<()> {
-    let mut pytest = python_venv(workspace)?.python();
-    pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
-    pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
-    command::run(pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]))
+    let venv = python_venv(workspace)?;
+    let pytest = || -> Result<Command> {
+        let mut pytest = venv.python();
+        pytest.current_dir(workspace.existing("bindings/python/tests")?).env_remove("MIAMIX_LIBRARY");
+        pytest.env("MIAMIX_PROGRAM", built_program(workspace)?);
+        pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+        Ok(pytest)
+    };
+    command::run(pytest()?.args([".", "--ignore", "test_cuda.py"]))?;
+    // In a process of its own: whether there is a driver is asked once.
+    let mut on_stand_in = pytest()?;
+    cuda::find_stand_in(workspace, &mut on_stand_in)?;
+    command::run(on_stand_in.arg("test_cuda.py"))
 }
 
 /// The examples run: a little training, every figure.

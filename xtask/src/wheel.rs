@@ -94,7 +94,7 @@ pub fn on_every_python(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn portable_library(workspace: &Workspace) -> Result<PathBuf> {
+pub fn portable_library(workspace: &Workspace) -> Result<PathBuf> {
     let requirements = workspace.existing("xtask/zig-requirements.txt")?;
     let venv = Venv::of(workspace, "zig", &requirements, &Python::find()?)?;
     // cargo-zigbuild looks for its programs, and for a Python with ziglang, where programs are.

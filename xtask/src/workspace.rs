@@ -9,6 +9,8 @@ use std::process::Command;
 pub struct Workspace {
     pub root: PathBuf,
     pub target: PathBuf,
+    /// Of the library.
+    pub version: String,
 }
 
 impl Workspace {
@@ -17,7 +19,10 @@ impl Workspace {
         let metadata = command::capture(cargo(&root).args(["metadata", "--format-version", "1", "--no-deps"]))?;
         let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cargo metadata")?;
         let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?.into();
-        Ok(Workspace { root, target })
+        let mut packages = metadata["packages"].as_array().into_iter().flatten();
+        let library = packages.find(|package| package["name"] == "miamix-c").context("no package miamix-c")?;
+        let version = library["version"].as_str().context("miamix-c has no version")?.into();
+        Ok(Workspace { root, target, version })
     }
 
     /// A path in the tree, which must be there.

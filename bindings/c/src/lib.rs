@@ -6,3 +6,5 @@ mod abi;
 #[cfg(feature = "ort")]
 mod ort;
 mod panics;
+#[cfg(all(test, feature = "cuda"))]
+mod stand_in;

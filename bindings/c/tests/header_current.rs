@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// The chapters, in the order in which a reader wants them: each is a source file, its title and introduction
 /// the file's own comment, its types and functions by cbindgen.
-const CHAPTERS: [(&str, &[&str]); 6] = [
+const CHAPTERS: [(&str, &[&str]); 7] = [
     // Statuses are written once, in the core.
     ("status.rs", &["../../../../src/error.rs"]),
     ("config.rs", &[]),
@@ -13,6 +13,7 @@ const CHAPTERS: [(&str, &[&str]); 6] = [
     ("plan.rs", &[]),
     ("tensor.rs", &[]),
     ("apply.rs", &[]),
+    ("cuda.rs", &[]),
 ];
 
 const OPENING: &str = r#"
@@ -52,6 +53,41 @@ fn header_is_current() {
     }
     let old = fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
     assert!(old == new, "include/miamix.h is stale: run MIAMIX_BLESS=1 cargo test -p miamix-c --test header_current");
+}
+
+/// What a reader asks of a function: each argument, what it answers, on which threads.
+#[test]
+fn every_function_says_what_its_reader_asks() {
+    let header = header(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut n_functions = 0;
+    for piece in header.split("/**").skip(1) {
+        let (comment, code) = piece.split_once("*/").expect("a comment ends");
+        let Some((start, arguments)) = code.trim().strip_prefix("MIAMIX_API").and_then(|code| code.split_once('('))
+        else {
+            continue;
+        };
+        n_functions += 1;
+        let arguments = arguments.split_once(");").expect("a declaration ends").0;
+        // The names of the arguments that the comment tells of, `@param[in]  op, plan  Borrowed.`
+        let told: Vec<&str> = comment
+            .split("@param[")
+            .skip(1)
+            .flat_map(|rest| {
+                let words = rest.split_once(']').expect("a direction").1.split_whitespace();
+                let mut more = true;
+                words
+                    .take_while(move |word| std::mem::replace(&mut more, word.ends_with(',')))
+                    .map(|word| word.trim_end_matches(','))
+            })
+            .collect();
+        let names = arguments.split(',').filter_map(|argument| argument.trim().rsplit([' ', '*']).next());
+        let names: Vec<&str> = names.filter(|&name| name != "void").collect();
+        let refers = comment.contains("are those of miamix_apply()");
+        assert!(refers || told == names, "{start}: tells of {told:?}, has {names:?}");
+        assert!(refers || start.trim().starts_with("void ") || comment.contains("@return"), "{start}: no @return");
+        assert!(refers || comment.contains("Threads:"), "{start}: no word on threads");
+    }
+    assert_eq!(n_functions, header.matches("\nMIAMIX_API").count());
 }
 
 fn header(root: &Path) -> String {

@@ -10,9 +10,19 @@ Equal parameters, shapes and seeds give equal bits in every language, for any nu
 """
 
 from ._library import MiamixError, MiamixValueError, Status, library_path, version
-from ._mix import MiAMix, Plan
+from ._mix import MiAMix, Plan, check_labels
 from ._parameters import Parameters
 from ._show import show
 
 __version__: str = version().decode()
-__all__ = ["MiAMix", "MiamixError", "MiamixValueError", "Parameters", "Plan", "Status", "library_path", "show"]
+__all__ = [
+    "MiAMix",
+    "MiamixError",
+    "MiamixValueError",
+    "Parameters",
+    "Plan",
+    "Status",
+    "check_labels",
+    "library_path",
+    "show",
+]

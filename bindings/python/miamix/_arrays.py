@@ -1,19 +1,21 @@
-"""Arrays of the caller as ``miamix_tensor``, without a copy: NumPy, torch, and whatever speaks DLPack.
+"""Arrays of the caller as ``miamix_tensor``, without a copy: NumPy, torch, and whatever speaks DLPack or has
+``__cuda_array_interface__``.
 
-array ──> adopt ──> describe ──> the C library
+array ──> adopt ──> describe ──> the C library, in the place (device and stream) of the images
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as C
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _library as lib
 
-CPU, CUDA = 1, 2
+CPU, CUDA, CUDA_HOST = 1, 2, 3
 _NATIVE = "=|" + ("<" if sys.byteorder == "little" else ">")
 
 # DLPack's numbers of element types: (code, bits).
@@ -36,31 +38,76 @@ _AXES: dict[Any, tuple[Any, int, int]] = {}
 _MOST_AXES_KEPT = 1024
 
 
-class Borrowed:
-    """An array of another framework, seen through DLPack; the capsule frees it with this object."""
+class Place(NamedTuple):
+    """Where a call works."""
 
-    def __init__(self, array: Any, name: str) -> None:
+    #: The CUDA device; None for CPU memory.
+    device: int | None
+    #: The stream that the work is put on, as the driver has it; 0 is the device's default stream.
+    stream: int
+
+    def current(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which the C library is called: the default stream is that of the current device."""
+        torch = sys.modules.get("torch")
+        if self.device is None or self.stream != 0 or torch is None or not torch.cuda.is_initialized():
+            return contextlib.nullcontext()
+        return torch.cuda.device(self.device)  # type: ignore[no-any-return]
+
+
+_CPU = Place(None, 0)
+
+
+class Borrowed:
+    """An array of another framework, as it describes itself; a DLPack capsule frees it with this object."""
+
+    def __init__(self, array: Any, name: str, place: Place | None) -> None:
+        self.source = array
         self.capsule = None
         self.read_only = False
         self.strides: tuple[int, ...] | None = None
-        if hasattr(array, "__dlpack_device__"):
-            kind, index = array.__dlpack_device__()
-            self.device = int(kind), int(index)
-            if self.device[0] in (CPU, 3):
-                self._read(array, name)
-                return
+        #: The stream that the array is ready on, where it says so.
+        self.stream: int | None = None
+        device: Any = array.__dlpack_device__() if hasattr(array, "__dlpack_device__") else None
+        interface = getattr(array, "__cuda_array_interface__", None)
+        if interface is not None:
+            self._read_interface(interface, name, device)
+            return
+        self.device = int(device[0]), int(device[1])
+        if self.device[0] in (CPU, CUDA_HOST):
+            self._read(array, name, {})
+        elif self.device[0] == CUDA:
+            # The protocol's number of the default stream is 1. The array is made ready on ours.
+            self._read(array, name, {"stream": (place.stream if place else 0) or 1})
         else:
-            self.device = CUDA, 0
-        # The core says that it does not take this device, and reads nothing else.
-        self.data, self.dtype = 0, (2, 32)
-        self.shape = tuple(getattr(array, "shape", None) or (0,))
+            # The core says that it does not take this device, and reads nothing else.
+            self.data, self.dtype = 0, (2, 32)
+            self.shape = tuple(getattr(array, "shape", None) or (0,))
 
-    def _read(self, array: Any, name: str) -> None:
+    def _read_interface(self, interface: dict[str, Any], name: str, device: Any) -> None:
+        """The CUDA array interface, versions 2 and 3."""
+        if interface.get("mask") is not None:
+            raise lib.invalid(name, "must have no mask", "one in its __cuda_array_interface__", lib.Status.UNSUPPORTED)
+        self.data, self.read_only = interface["data"]
+        self.shape = tuple(interface["shape"])
+        dtype = np.dtype(interface["typestr"])
+        self.dtype = _NUMPY_CODES.get(dtype) or _numpy_code(dtype, name)
+        strides = interface.get("strides")
+        if strides is not None:
+            if any(stride % dtype.itemsize for stride in strides):
+                rule = f"must have strides that are multiples of {dtype.itemsize} bytes"
+                raise lib.invalid(name, rule, f"strides {strides}", lib.Status.DTYPE)
+            self.strides = tuple(stride // dtype.itemsize for stride in strides)
+        stream = interface.get("stream")
+        # 1 is the default stream, which is 0 for the driver, too.
+        self.stream = 0 if stream == 1 else stream
+        self.device = CUDA, int(device[1]) if device is not None else _device_of(self.data, name)
+
+    def _read(self, array: Any, name: str, options: dict[str, Any]) -> None:
         try:
             try:
-                capsule = array.__dlpack__(max_version=(1, 0))
+                capsule = array.__dlpack__(max_version=(1, 0), **options)
             except TypeError:
-                capsule = array.__dlpack__()  # written before version 1 of the protocol
+                capsule = array.__dlpack__(**options)  # written before version 1 of the protocol
         except (BufferError, RuntimeError) as cause:
             raise lib.invalid(name, f"must be readable through DLPack ({cause})", type(array).__name__) from cause
         if _capsule_is_valid(capsule, b"dltensor_versioned"):
@@ -75,6 +122,24 @@ class Borrowed:
         axes = C.c_int64 * tensor.ndim
         self.shape = tuple(axes.from_address(tensor.shape)) if tensor.ndim else ()
         self.strides = tuple(axes.from_address(tensor.strides)) if tensor.ndim and tensor.strides else None
+
+    def namespace(self, name: str) -> Any:
+        """The functions of its framework, to make arrays on its device."""
+        if not hasattr(self.source, "__array_namespace__"):
+            rule = "must come with out=: beside an array in CUDA memory without __array_namespace__ nothing can be made"
+            raise lib.invalid(name, rule, type(self.source).__name__, lib.Status.UNSUPPORTED)
+        return self.source.__array_namespace__()
+
+
+def _device_of(address: int, name: str) -> int:
+    """The CUDA device of an address; 0 for none."""
+    device = C.c_int32()
+    if address:
+        try:
+            lib.cuda_device_of(address, C.byref(device))
+        except lib.MiamixError as cause:
+            raise lib.error(cause.status, f"{name}: is in CUDA memory, and {cause}") from cause
+    return device.value
 
 
 class _Versioned(C.Structure):
@@ -104,14 +169,44 @@ def is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, getattr(torch, "Tensor", ()))
 
 
-def adopt(array: Any, name: str) -> Any:
-    """An array that :func:`describe` takes."""
+def adopt(array: Any, name: str, place: Place | None = None) -> Any:
+    """An array that :func:`describe` takes.
+
+    ``place``: of the call; the first array of a call has none, and makes it (:func:`place_of`).
+    """
     if isinstance(array, np.ndarray) or is_torch(array):
-        return array
-    if hasattr(array, "__dlpack__") or hasattr(array, "__cuda_array_interface__"):
-        return Borrowed(array, name)
-    rule = "must be a NumPy array, a torch tensor or an array with __dlpack__"
-    raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
+        adopted = array
+    elif hasattr(array, "__dlpack__") or hasattr(array, "__cuda_array_interface__"):
+        adopted = Borrowed(array, name, place)
+    else:
+        rule = "must be a NumPy array, a torch tensor or an array with __dlpack__ or __cuda_array_interface__"
+        raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
+    if place is not None and place.device is not None:
+        stream = _stream_of(adopted)
+        if stream is not None and stream != place.stream:
+            rule = f"must be on the stream of images ({place.stream:#x})"
+            raise lib.invalid(name, rule, f"{stream:#x}")
+    return adopted
+
+
+def place_of(adopted: Any) -> Place:
+    """Where a call on this array works: on torch's current stream, on that of the array's
+    ``__cuda_array_interface__``, else on the default stream; or in CPU memory."""
+    if is_torch(adopted):
+        if adopted.device.type == "cuda":
+            return Place(adopted.device.index or 0, _stream_of(adopted) or 0)
+    elif isinstance(adopted, Borrowed) and adopted.device[0] == CUDA:
+        return Place(adopted.device[1], adopted.stream or 0)
+    return _CPU
+
+
+def _stream_of(adopted: Any) -> int | None:
+    """The stream that an array in CUDA memory is ready on, where it is known."""
+    if is_torch(adopted):
+        if adopted.device.type != "cuda":
+            return None
+        return int(sys.modules["torch"].cuda.current_stream(adopted.device).cuda_stream)
+    return adopted.stream if isinstance(adopted, Borrowed) and adopted.device[0] == CUDA else None
 
 
 def describe(array: Any, name: str, channels_last: bool = False, written: bool = False) -> lib.Tensor:
@@ -201,7 +296,7 @@ def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int
         return array.data_ptr(), dtype, (CPU, 0)
     if array.device.type == "cuda":
         return array.data_ptr(), dtype, (CUDA, array.device.index or 0)
-    raise lib.invalid(name, "must be in CPU memory", f"device {array.device}", lib.Status.UNSUPPORTED)
+    raise lib.invalid(name, "must be in CPU or CUDA memory", f"device {array.device}", lib.Status.UNSUPPORTED)
 
 
 def n_samples(images: Any, name: str = "images") -> int:
@@ -217,14 +312,18 @@ def empty_like(array: Any, name: str) -> Any:
         return sys.modules["torch"].empty_like(array, requires_grad=False)
     if isinstance(array, np.ndarray):
         return np.empty_like(array, subok=False)
+    if array.device[0] == CUDA:
+        return array.namespace(name).empty_like(array.source)
     return np.empty(array.shape, _numpy_dtype(array.dtype, name))
 
 
-def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
-    """Compact room in the framework of ``like``: a tensor beside tensors, else an array."""
+def empty(like: Any, shape: tuple[int, ...], dtype: str, name: str) -> Any:
+    """Compact room in the framework of ``like`` and on its device: a tensor beside tensors, else an array."""
     if is_torch(like):
-        torch = sys.modules["torch"]
-        return torch.empty(shape, dtype=getattr(torch, dtype))
+        return like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
+    if isinstance(like, Borrowed) and like.device[0] == CUDA:
+        namespace = like.namespace(name)
+        return namespace.empty(shape, dtype=getattr(namespace, dtype), device=like.source.device)
     return np.empty(shape, dtype)
 
 
@@ -255,5 +354,5 @@ def widen_ids(labels: Any) -> Any:
 def take(array: Any, index: Any) -> Any:
     """Rows ``index`` of an array."""
     if is_torch(array):
-        return array[sys.modules["torch"].as_tensor(index)]
+        return array[sys.modules["torch"].as_tensor(index)]  # on its own device, nothing is waited for
     return np.asarray(array)[np.asarray(index)]

@@ -60,7 +60,7 @@ class MiamixValueError(MiamixError, ValueError):
 _BAD_ARGUMENT = (Status.INVALID_ARGUMENT, Status.SHAPE, Status.DTYPE, Status.PLAN)
 
 
-def error(status: Status, message: str) -> MiamixError:
+def error(status: Status | None, message: str) -> MiamixError:
     """The exception of a status."""
     return (MiamixValueError if status in _BAD_ARGUMENT else MiamixError)(message, status)
 
@@ -185,6 +185,8 @@ mix = _call("miamix_mix", _P, _U64, _U64, _P, _P, _P, _SIZE, _P, _P, _P, _P, _P)
 apply_maps = _call("miamix_apply_maps", _P, _P, _P, _P, _P, _P)
 backward = _call("miamix_backward", _P, _P, _P, _P, _P, _P)
 masks = _call("miamix_masks", _P, _P, _P, _P, _P)
+check_labels = _call("miamix_check_labels", _P)
+cuda_device_of = _call("miamix_cuda_device_of", _P, _P)
 
 
 class Handle:

@@ -139,6 +139,10 @@ class MiAMix:
         ------
         MiamixError
             Nothing is written and the counter stays where it is.
+
+        In CUDA memory (not yet confirmed on hardware) all arrays of a call are on one device and stream: torch's
+        current stream, that of ``__cuda_array_interface__``, else the default stream. The call returns before the
+        work is done, and a label that is too large is a row of zeros, of which :func:`check_labels` tells.
         """
         bits, first = self._position(seed, first_sample)
         adopted = arrays.adopt(images, "images")
@@ -203,28 +207,31 @@ class MiAMix:
     ) -> tuple[Any, Any]:
         """Mix under a plan, or under one that is drawn on the way."""
         channels_last = self.layout == "NHWC"
+        place = arrays.place_of(images)
         source = arrays.describe(images, "images", channels_last)
-        second = (
-            None if partner is None else arrays.describe(arrays.adopt(partner, "partner"), "partner", channels_last)
-        )
+        second = None
+        if partner is not None:
+            second = arrays.describe(arrays.adopt(partner, "partner", place), "partner", channels_last)
         mixed, rows = self._room(images, labels, out)
-        target = arrays.describe(arrays.adopt(mixed, "out"), "out", channels_last, written=True)
+        target = arrays.describe(arrays.adopt(mixed, "out", place), "out", channels_last, written=True)
         n = arrays.n_samples(images)
         ids = label_rows = weight = index = None
         k = 0
         if labels is not None and self.targets == "pairs":
-            labels = arrays.adopt(labels, "labels")
+            labels = arrays.adopt(labels, "labels", place)
             if isinstance(labels, arrays.Borrowed):
                 rule = "must be a NumPy array or a torch tensor where targets are pairs"
                 raise lib.invalid("labels", rule, "another array", lib.Status.UNSUPPORTED)
             if len(labels.shape) == 0 or labels.shape[0] != n:
                 raise lib.invalid("labels", f"expected shape [{n}, ...]", list(labels.shape), lib.Status.SHAPE)
-            weights, partners = arrays.empty(labels, (n,), "float32"), np.empty(n, np.int64)
+            weights = arrays.empty(labels, (n,), "float32", "labels")
+            # On a CUDA device only the device knows, when its turn comes.
+            partners = np.empty(n, np.int64) if place.device is None else arrays.empty(labels, (n,), "int64", "labels")
             weight = arrays.describe(weights, "label_weight", written=True)
             index = arrays.describe(partners, "partner_index", written=True)
         elif labels is not None:
-            ids, k, rows = self._soft(labels, rows)
-            label_rows = arrays.describe(arrays.adopt(rows, "out"), "out", written=True)
+            ids, k, rows = self._soft(labels, rows, place)
+            label_rows = arrays.describe(arrays.adopt(rows, "out", place), "out", written=True)
         arguments = (
             C.byref(source),
             None if second is None else C.byref(second),
@@ -234,12 +241,13 @@ class MiAMix:
             None if label_rows is None else C.byref(label_rows),
             None if weight is None else C.byref(weight),
             None if index is None else C.byref(index),
-            None,
+            place.stream,
         )
-        if plan is None:
-            lib.mix(self._op.address, seed, first, *arguments)
-        else:
-            lib.apply(self._op.address, plan._handle.address, *arguments)
+        with place.current():
+            if plan is None:
+                lib.mix(self._op.address, seed, first, *arguments)
+            else:
+                lib.apply(self._op.address, plan._handle.address, *arguments)
         if weight is not None:
             return mixed, (labels, arrays.take(labels, partners), weights)
         return mixed, rows
@@ -254,9 +262,9 @@ class MiAMix:
             raise lib.invalid("out", "must be an array, or a pair where there are soft targets", f"{len(out)} arrays")
         return out[0], out[1]
 
-    def _soft(self, labels: Any, rows: Any) -> tuple[lib.Tensor, int, Any]:
+    def _soft(self, labels: Any, rows: Any, place: arrays.Place) -> tuple[lib.Tensor, int, Any]:
         """Labels as the library reads them, K, and room for the rows."""
-        labels = arrays.widen_ids(arrays.adopt(labels, "labels"))
+        labels = arrays.widen_ids(arrays.adopt(labels, "labels", place))
         soft = len(labels.shape) == 2
         if not soft and self.num_classes is None:
             raise lib.invalid("num_classes", "must be given where labels are class ids", "none")
@@ -264,7 +272,7 @@ class MiAMix:
         described = arrays.describe(labels, "labels")
         if rows is None:
             n = arrays.n_samples(labels, "labels")
-            rows = arrays.empty(labels, (n, int(labels.shape[1]) if soft else k), "float32")
+            rows = arrays.empty(labels, (n, int(labels.shape[1]) if soft else k), "float32", "out")
         return described, k, rows
 
     def _pass_through(self, images: Any, adopted: Any, labels: Any, out: Any) -> tuple[Any, Any]:
@@ -276,8 +284,8 @@ class MiAMix:
         if labels is None:
             return images, None
         # Labels alone: beside images of one pixel.
-        pixels = np.zeros((arrays.n_samples(adopted), 1, 1, 1), np.uint8)
-        return images, still._mix(None, 0, 0, pixels, labels, None, None)[1]
+        pixels = arrays.empty(adopted, (arrays.n_samples(adopted), 1, 1, 1), "uint8", "out")
+        return images, still._mix(None, 0, 0, arrays.adopt(pixels, "images"), labels, None, None)[1]
 
 
 class Plan:
@@ -347,8 +355,11 @@ class Plan:
         ``out``: where they go, compact.
         """
         masks = np.empty(self.shape, np.float32) if out is None else out
-        room = arrays.describe(arrays.adopt(masks, "out"), "out", written=True)
-        lib.masks(self.mix._op.address, self._handle.address, C.byref(room), None, None)
+        adopted = arrays.adopt(masks, "out")
+        place = arrays.place_of(adopted)
+        room = arrays.describe(adopted, "out", written=True)
+        with place.current():
+            lib.masks(self.mix._op.address, self._handle.address, C.byref(room), None, place.stream)
         return masks
 
     def label_weight(self) -> np.ndarray[Any, Any]:
@@ -378,12 +389,14 @@ class Plan:
         as segmentation
         """
         segmentation = arrays.adopt(segmentation, "segmentation")
+        place = arrays.place_of(segmentation)
         maps = arrays.describe(segmentation, "segmentation")
-        second = None if partner is None else arrays.describe(arrays.adopt(partner, "partner"), "partner")
+        second = None if partner is None else arrays.describe(arrays.adopt(partner, "partner", place), "partner")
         mixed = arrays.empty_like(segmentation, "out") if out is None else out
-        room = arrays.describe(arrays.adopt(mixed, "out"), "out", written=True)
-        others = None if second is None else C.byref(second)
-        lib.apply_maps(self.mix._op.address, self._handle.address, C.byref(maps), others, C.byref(room), None)
+        room = arrays.describe(arrays.adopt(mixed, "out", place), "out", written=True)
+        arguments = C.byref(maps), None if second is None else C.byref(second), C.byref(room), place.stream
+        with place.current():
+            lib.apply_maps(self.mix._op.address, self._handle.address, *arguments)
         return mixed
 
     def __repr__(self) -> str:
@@ -392,6 +405,26 @@ class Plan:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Plan.from_json, (self.to_json(), self.mix)
+
+
+def check_labels(array: Any) -> None:
+    """Tell whether a class id of ``num_classes`` or more was met on a CUDA device since the last check.
+
+    There it gives a row of zeros instead of an error. Does not wait for the device: what is not done yet is told later.
+
+    Parameters
+    ----------
+    array : any array or tensor on the device; in CPU memory there is nothing to tell
+
+    Raises
+    ------
+    MiamixValueError
+        Once, with the place of such a label in its batch.
+    """
+    place = arrays.place_of(arrays.adopt(array, "array"))
+    if place.device is not None:
+        with place.current():
+            lib.check_labels(place.stream)
 
 
 def _to_bits(seed: int) -> int:

@@ -63,10 +63,10 @@ def mix(
 
     Parameters
     ----------
-    images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU
+    images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU or a CUDA device
     partner_images : as images, optional
     labels : [N] integers or [N, K] float32
-    seed, first_sample : one integer each
+    seed, first_sample : one integer each, on the CPU (for one on a CUDA device the host waits)
     training : False passes images through and makes labels one-hot, without smoothing
     settings : JSON with ``num_classes``, ``layout`` and the parameters of :class:`miamix.Parameters`
 
@@ -89,7 +89,9 @@ def mix(
     ]
     source, partner, ids, *outputs = [None if tensor is None else C.byref(tensor) for tensor in tensors]
     plan = _scalar(seed, "seed"), _scalar(first_sample, "first_sample")
-    lib.mix(operator._op.address, *plan, source, partner, ids, operator.num_classes or 0, *outputs, None)
+    place = arrays.place_of(images)
+    with place.current():
+        lib.mix(operator._op.address, *plan, source, partner, ids, operator.num_classes or 0, *outputs, place.stream)
     return results
 
 
@@ -106,9 +108,9 @@ def _results(
         k = num_classes
     return (
         torch.empty_like(images, requires_grad=False),
-        torch.empty((n, k), dtype=torch.float32, device=images.device),
-        torch.empty(n, dtype=torch.float32, device=images.device),
-        torch.empty(n, dtype=torch.int64, device=images.device),
+        images.new_empty((n, k), dtype=torch.float32),
+        images.new_empty(n, dtype=torch.float32),
+        images.new_empty(n, dtype=torch.int64),
     )
 
 
@@ -141,7 +143,10 @@ def _mix_backward(
     source = _describe(grad_mixed, "grad_mixed", nhwc)
     images = _describe(grad_images, "grad_images", nhwc)
     partner = C.byref(_describe(grad_partner, "grad_partner_images", nhwc)) if two_views else None
-    lib.backward(operator._op.address, plan._handle.address, C.byref(source), C.byref(images), partner, None)
+    place = arrays.place_of(grad_mixed)
+    arguments = C.byref(source), C.byref(images), partner, place.stream
+    with place.current():
+        lib.backward(operator._op.address, plan._handle.address, *arguments)
     return grad_images, grad_partner
 
 
@@ -186,7 +191,8 @@ class MiAMix(torch.nn.Module):
         Of data-parallel training: the ranks' batches of one step, which are of one size, follow each other in the
         run, so that the ranks differ by their ``first_sample``.
 
-    The running counter is the buffer ``next_sample``, so ``state_dict`` keeps it.
+    The running counter is the buffer ``next_sample``, so ``state_dict`` keeps it. Both buffers stay on the CPU, where
+    plans are drawn, when the module is moved to a CUDA device.
     """
 
     seed: torch.Tensor
@@ -215,8 +221,15 @@ class MiAMix(torch.nn.Module):
         self.settings = json.dumps(of_operator)
         self._settings_without_classes = json.dumps({**of_operator, "num_classes": None})
         bits = seed if seed < 2**63 else seed - 2**64
-        self.register_buffer("seed", torch.tensor(bits, dtype=torch.int64))
-        self.register_buffer("next_sample", torch.tensor(0, dtype=torch.int64))
+        self.register_buffer("seed", torch.tensor(bits, dtype=torch.int64, device="cpu"))
+        self.register_buffer("next_sample", torch.tensor(0, dtype=torch.int64, device="cpu"))
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "MiAMix":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.seed.device.type == "cuda":
+            # To read them there would make the host wait for the device at each batch.
+            self.seed, self.next_sample = self.seed.cpu(), self.next_sample.cpu()
+        return self
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, targets={self.targets!r}"
@@ -233,7 +246,8 @@ class MiAMix(torch.nn.Module):
 
         Parameters
         ----------
-        images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU; [N, H, W, C] with layout NHWC
+        images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU or a CUDA device; [N, H, W, C] with
+            layout NHWC
         labels : [N] integers or [N, K] float32, optional
         partner : as images, optional
             The same batch under a second, independent augmentation.

@@ -122,31 +122,28 @@ def test_dlpack_is_read_and_written_in_place(versioned):
 
 
 class OnCuda:
+    """An array with the CUDA array interface."""
+
     shape = (2, 3, 4, 4)
-
-    @property
-    def __cuda_array_interface__(self):
-        raise AssertionError("nothing of it is read")
+    __cuda_array_interface__ = {"shape": shape, "typestr": "<f4", "data": (4096, False), "version": 3}
 
 
-class OnCudaDlpack(OnCuda):
+class OnCudaAndDlpack(OnCuda):
+    """One that also says which device it is on."""
+
     def __dlpack_device__(self):
         return 2, 1
 
     def __dlpack__(self, **options):
-        raise AssertionError("nothing of it is read")
+        raise AssertionError("the CUDA array interface tells of its stream, too")
 
 
-@pytest.mark.parametrize(("array", "index"), [(OnCuda, 0), (OnCudaDlpack, 1)])
-def test_cuda_is_the_error_of_the_core(array, index):
-    class Array(array):
-        __cuda_array_interface__ = {"data": (0, False)}
-
-    message = f"images: is on CUDA device {index}, and CUDA is not available: "
+@pytest.mark.parametrize(("array", "place"), [(OnCuda, "in CUDA memory"), (OnCudaAndDlpack, "on CUDA device 1")])
+def test_without_a_driver_cuda_is_the_error_of_the_core(array, place):
     with pytest.raises(miamix.MiamixError) as error:
-        miamix.MiAMix()(Array())
-    assert str(error.value).startswith(message) and error.value.status is miamix.Status.CUDA_UNAVAILABLE
-    assert not isinstance(error.value, ValueError)
+        miamix.MiAMix()(array(), out=array())
+    assert str(error.value).startswith(f"images: is {place}, and CUDA is not available: ")
+    assert error.value.status is miamix.Status.CUDA_UNAVAILABLE and not isinstance(error.value, ValueError)
 
 
 # The counter
@@ -297,7 +294,7 @@ READ_ONLY.flags.writeable = False
         (
             lambda: miamix.MiAMix()([1.0]),
             3,
-            "images: must be a NumPy array, a torch tensor or an array with __dlpack__, got list",
+            "images: must be a NumPy array, a torch tensor or an array with __dlpack__ or __cuda_array_interface__, got list",
         ),
         (
             lambda: miamix.MiAMix()(IMAGES, partner=IMAGES[:, :2]),

@@ -1,13 +1,13 @@
 //! Mixing
 
 use super::boundary::{Result, borrow, boundary};
-use super::cuda;
+use super::device;
 use super::op::miamix_op;
-use super::plan::miamix_plan;
+use super::plan::{Held, miamix_plan};
 use super::tensor::{
     FLOAT32, IMAGES, INT32, INT64, MAPS, REAL_IMAGES, Tensor, check_apart, common_device, miamix_tensor,
 };
-use miamix_core::{Batch, BatchShape, Error, Labels, MiaMix, Output, Plan, Status};
+use miamix_core::{Batch, BatchShape, Error, Labels, MiaMix, Output, Status};
 use std::ffi::c_void;
 
 /// Mixes a batch under a plan.
@@ -31,10 +31,13 @@ use std::ffi::c_void;
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
 ///         must overlap no input's and no other output's.
 ///
+/// Threads: op and plan may be shared; the tensors are the call's alone as far as it writes them.
+///
 /// On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
 /// stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
-/// from the stream's pool. A class id of num_classes or more is no error and gives a row of zeros. A stream that is
-/// being captured into a graph is an error: MIAMIX_STATUS_UNSUPPORTED.
+/// from the stream's pool, or is that of miamix_plan_on_device(). A class id of num_classes or more gives a row of
+/// zeros, of which miamix_check_labels() tells. A stream that is being captured into a graph takes only a plan from
+/// miamix_plan_on_device(), and is an error with any other: MIAMIX_STATUS_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply(
     op: *const miamix_op,
@@ -54,7 +57,7 @@ pub unsafe extern "C" fn miamix_apply(
         let plan = unsafe { borrow(plan, "plan") }?;
         let inputs = unsafe { Inputs::read(images, partner_images, labels, num_classes) }?;
         let outputs = unsafe { Outputs::read(mixed_images, mixed_labels, label_weight, partner_index) }?;
-        unsafe { apply(&op.0, &plan.0, &inputs, &outputs, stream) }
+        unsafe { apply(&op.0, plan, &inputs, &outputs, stream) }
     })
 }
 
@@ -64,7 +67,7 @@ pub unsafe extern "C" fn miamix_apply(
 /// @param[in] seed         As for miamix_plan_draw().
 /// @param[in] first_sample As for miamix_plan_draw().
 ///
-/// All other arguments, and the result, are those of miamix_apply().
+/// All other arguments, the result, and what is said of threads and devices are those of miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_mix(
     op: *const miamix_op,
@@ -86,7 +89,7 @@ pub unsafe extern "C" fn miamix_mix(
         let outputs = unsafe { Outputs::read(mixed_images, mixed_labels, label_weight, partner_index) }?;
         let ([n, _, height, width], _) = inputs.images.image_axes()?;
         let plan = op.0.draw(BatchShape::new(n, height, width), seed, first_sample)?;
-        unsafe { apply(&op.0, &plan, &inputs, &outputs, stream) }
+        unsafe { apply(&op.0, &miamix_plan(Held::Host(plan)), &inputs, &outputs, stream) }
     })
 }
 
@@ -99,6 +102,8 @@ pub unsafe extern "C" fn miamix_mix(
 /// @param[out] mixed_maps   As maps; must overlap neither.
 /// @param[in]  stream       As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply_maps(
     op: *const miamix_op,
@@ -117,10 +122,11 @@ pub unsafe extern "C" fn miamix_apply_maps(
         partner_maps.check_same_dtype(&maps)?;
         mixed_maps.check_same_dtype(&maps)?;
         check_apart([Some(&mixed_maps)], [Some(&maps), Some(&partner_maps)])?;
-        if common_device([Some(&maps), Some(&partner_maps), Some(&mixed_maps)])?.is_some() {
-            return unsafe { cuda::apply_maps(&op.0, &plan.0, &maps, &partner_maps, &mixed_maps, stream) };
+        if let Some(device) = common_device([Some(&maps), Some(&partner_maps), Some(&mixed_maps)])? {
+            let stream = unsafe { device::Stream::of(device, stream) }?;
+            return unsafe { device::apply_maps(&op.0, plan, &maps, &partner_maps, &mixed_maps, stream) };
         }
-        Ok(op.0.apply_maps(&plan.0, maps.maps()?, partner_maps.maps()?, unsafe { mixed_maps.maps_mut() }?)?)
+        Ok(op.0.apply_maps(plan.host()?, maps.maps()?, partner_maps.maps()?, unsafe { mixed_maps.maps_mut() }?)?)
     })
 }
 
@@ -130,7 +136,9 @@ pub unsafe extern "C" fn miamix_apply_maps(
 /// @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
 /// @param[out] label_weight [N] of float32; may be NULL.
 /// @param[in]  stream       As for miamix_apply().
-/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success.
+/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must not overlap.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_masks(
     op: *const miamix_op,
@@ -145,12 +153,13 @@ pub unsafe extern "C" fn miamix_masks(
         let masks = unsafe { Tensor::optional(masks, "masks", &[FLOAT32]) }?;
         let label_weight = unsafe { Tensor::optional(label_weight, "label_weight", &[FLOAT32]) }?;
         check_apart([masks.as_ref(), label_weight.as_ref()], [])?;
-        if common_device([masks.as_ref(), label_weight.as_ref()])?.is_some() {
-            return unsafe { cuda::masks(&op.0, &plan.0, masks.as_ref(), label_weight.as_ref(), stream) };
+        if let Some(device) = common_device([masks.as_ref(), label_weight.as_ref()])? {
+            let stream = unsafe { device::Stream::of(device, stream) }?;
+            return unsafe { device::masks(&op.0, plan, masks.as_ref(), label_weight.as_ref(), stream) };
         }
         let masks = masks.map(|masks| unsafe { masks.volume_mut() }).transpose()?;
         let label_weight = label_weight.map(|weight| unsafe { weight.vector_mut() }).transpose()?;
-        Ok(op.0.masks(&plan.0, masks, label_weight)?)
+        Ok(op.0.masks(plan.host()?, masks, label_weight)?)
     })
 }
 
@@ -165,9 +174,11 @@ pub unsafe extern "C" fn miamix_masks(
 /// @param[in]  grad_mixed          [N, C, H, W] of float32, float16 or bfloat16.
 /// @param[out] grad_images         As grad_mixed.
 /// @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
-/// @param[in]  stream              Ignored: there are no gradients on CUDA devices yet.
+/// @param[in]  stream              As for miamix_apply().
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
 ///         nor each other.
+///
+/// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_backward(
     op: *const miamix_op,
@@ -175,7 +186,7 @@ pub unsafe extern "C" fn miamix_backward(
     grad_mixed: *const miamix_tensor,
     grad_images: *mut miamix_tensor,
     grad_partner_images: *mut miamix_tensor,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> Status {
     boundary(|| {
         let op = unsafe { borrow(op, "op") }?;
@@ -184,13 +195,13 @@ pub unsafe extern "C" fn miamix_backward(
         let grad_images = unsafe { Tensor::required(grad_images, "grad_images", REAL_IMAGES) }?;
         let grad_partner = unsafe { Tensor::optional(grad_partner_images, "grad_partner_images", REAL_IMAGES) }?;
         check_apart([Some(&grad_images), grad_partner.as_ref()], [Some(&grad_mixed)])?;
-        if common_device([Some(&grad_mixed), Some(&grad_images), grad_partner.as_ref()])?.is_some() {
-            let no = "grad_mixed: must be in CPU memory, as there are no gradients on CUDA devices yet";
-            return Err(Error::Unsupported(no.into()).into());
+        if let Some(device) = common_device([Some(&grad_mixed), Some(&grad_images), grad_partner.as_ref()])? {
+            let stream = unsafe { device::Stream::of(device, stream) }?;
+            return unsafe { device::backward(&op.0, plan, &grad_mixed, &grad_images, grad_partner.as_ref(), stream) };
         }
         let images = unsafe { grad_images.images_mut() }?;
         let partner = grad_partner.map(|partner| unsafe { partner.images_mut() }).transpose()?;
-        Ok(op.0.backward(&plan.0, grad_mixed.images()?, images, partner)?)
+        Ok(op.0.backward(plan.host()?, grad_mixed.images()?, images, partner)?)
     })
 }
 
@@ -276,7 +287,7 @@ impl Outputs<'_> {
 /// The memory is there, as [`Inputs::read`] and [`Outputs::read`] were promised, and the outputs can be written.
 unsafe fn apply(
     op: &MiaMix,
-    plan: &Plan,
+    plan: &miamix_plan,
     inputs: &Inputs<'_>,
     outputs: &Outputs<'_>,
     stream: *mut c_void,
@@ -295,8 +306,9 @@ unsafe fn apply(
         label_weight.as_ref(),
         partner_index.as_ref(),
     ])?;
-    if device.is_some() {
-        return unsafe { cuda::apply(op, plan, inputs, outputs, stream) };
+    if let Some(device) = device {
+        let stream = unsafe { device::Stream::of(device, stream) }?;
+        return unsafe { device::apply(op, plan, inputs, outputs, stream) };
     }
     let batch = Batch {
         images: inputs.images.images()?,
@@ -309,5 +321,5 @@ unsafe fn apply(
         label_weight: label_weight.map(|weight| unsafe { weight.vector_mut() }).transpose()?,
         partner_index: partner_index.map(|index| unsafe { index.vector_mut() }).transpose()?,
     };
-    Ok(op.apply(plan, batch, output)?)
+    Ok(op.apply(plan.host()?, batch, output)?)
 }

@@ -23,6 +23,8 @@ impl From<Error> for Failure {
 
 /// Runs the body of a call. No panic leaves it.
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> Status {
+    #[cfg(feature = "test-panic")]
+    let body = || panic_on_demand(body);
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => {
             remember(None);
@@ -33,6 +35,15 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> Status {
     };
     remember(Some(failure.message));
     failure.status
+}
+
+/// The body of a call that has a bug, for tests of what C sees of it.
+#[cfg(feature = "test-panic")]
+fn panic_on_demand(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    if std::env::var_os("MIAMIX_TEST_PANIC").is_some() {
+        panic!("MIAMIX_TEST_PANIC is set");
+    }
+    body()
 }
 
 /// An argument that is read.

@@ -168,9 +168,11 @@ const _: () = assert!(size_of::<miamix_config>() == CONFIG_SIZE_V1 && align_of::
 
 /// Fills a configuration with the defaults.
 ///
-/// @param[out] config      Written whole, struct_size included.
+/// @param[out] config      The caller's; written whole, struct_size included.
 /// @param[in]  struct_size sizeof(miamix_config).
-/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT.
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT; config is written only on success.
+///
+/// Threads: no other thread may use config meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_config_init(config: *mut miamix_config, struct_size: usize) -> Status {
     boundary(|| {

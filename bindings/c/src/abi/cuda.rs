@@ -1,172 +1,146 @@
-//! Calls on tensors in CUDA memory. No header chapter: their functions are those for CPU memory.
+//! CUDA
+//!
+//! Not yet confirmed on hardware. Tensors in CUDA memory are mixed by the functions above, on a stream; what is here
+//! is for plans in device memory, which a captured graph needs, and for class ids that are out of range.
+//!
+//! A graph is captured once and replayed with other plans:
+//!
+//!     miamix_cuda_sizes(op, &shape, &plan_bytes, &workspace_bytes, NULL);
+//!     miamix_plan_on_device(op, &shape, buffer, plan_bytes, workspace, workspace_bytes, &device_plan);
+//!     miamix_plan_upload(plan, device_plan, stream);     before the capture: it also loads the kernels
+//!     miamix_apply(op, device_plan, ..., stream);        while the stream is being captured
+//!
+//!     miamix_plan_redraw(op, &shape, seed, first_sample, plan);    and before each replay
+//!     miamix_plan_upload(plan, device_plan, stream);
+//!
+//! What is captured follows from shapes and parameters alone, and never from what was drawn.
 
-use super::apply::{Inputs, Outputs};
-use super::boundary::Result;
-use super::tensor::Tensor;
-use miamix_core::{MiaMix, Plan};
+use super::boundary::{borrow, boundary, into_handle, out};
+use super::device;
+use super::op::miamix_op;
+use super::plan::{miamix_plan, miamix_shape};
+use miamix_core::Status;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
-#[cfg(not(feature = "cuda"))]
-mod absent {
-    use super::*;
-
-    // Without the engine no tensor on a CUDA device gets past `Tensor::read`.
-    pub(in super::super) unsafe fn apply(
-        _: &MiaMix,
-        _: &Plan,
-        _: &Inputs<'_>,
-        _: &Outputs<'_>,
-        _: *mut c_void,
-    ) -> Result<()> {
-        unreachable!("refused before")
-    }
-    pub(in super::super) unsafe fn apply_maps(
-        _: &MiaMix,
-        _: &Plan,
-        _: &Tensor<'_>,
-        _: &Tensor<'_>,
-        _: &Tensor<'_>,
-        _: *mut c_void,
-    ) -> Result<()> {
-        unreachable!("refused before")
-    }
-    pub(in super::super) unsafe fn masks(
-        _: &MiaMix,
-        _: &Plan,
-        _: Option<&Tensor<'_>>,
-        _: Option<&Tensor<'_>>,
-        _: *mut c_void,
-    ) -> Result<()> {
-        unreachable!("refused before")
-    }
+/// How much device memory plans and calls take, for any plan that the operator draws for a shape.
+///
+/// @param[in]  op, shape                    Borrowed.
+/// @param[out] out_plan_bytes               Of a plan in device memory; may be NULL.
+/// @param[out] out_workspace_bytes          Of the workspace of every call but miamix_backward(); may be NULL.
+/// @param[out] out_backward_workspace_bytes Of the workspace of every call; may be NULL.
+/// @return MIAMIX_STATUS_OK, or an error.
+///
+/// Threads: any; op may be shared.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn miamix_cuda_sizes(
+    op: *const miamix_op,
+    shape: *const miamix_shape,
+    out_plan_bytes: *mut usize,
+    out_workspace_bytes: *mut usize,
+    out_backward_workspace_bytes: *mut usize,
+) -> Status {
+    boundary(|| {
+        let op = unsafe { borrow(op, "op") }?;
+        let shape = unsafe { borrow(shape, "shape") }?;
+        let names = ["out_plan_bytes", "out_workspace_bytes", "out_backward_workspace_bytes"];
+        let mut outs: [Option<&mut MaybeUninit<usize>>; 3] = [None, None, None];
+        let pointers = [out_plan_bytes, out_workspace_bytes, out_backward_workspace_bytes];
+        for ((place, pointer), name) in outs.iter_mut().zip(pointers).zip(names) {
+            if !pointer.is_null() {
+                *place = Some(unsafe { out(pointer, name) }?);
+            }
+        }
+        for (place, bytes) in outs.into_iter().zip(device::sizes(&op.0, shape.into())?) {
+            place.map(|place| place.write(bytes));
+        }
+        Ok(())
+    })
 }
 
-#[cfg(not(feature = "cuda"))]
-pub(super) use absent::{apply, apply_maps, masks};
-#[cfg(feature = "cuda")]
-pub(super) use present::{apply, apply_maps, masks};
+/// Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
+/// as any other plan, and nothing else reads it but miamix_plan_shape().
+///
+/// @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
+/// @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
+/// @param[in]  buffer_bytes    Its size, that of miamix_cuda_sizes() at least.
+/// @param[in]  workspace       Device memory that calls under this plan work in, aligned to 256 bytes, for one stream
+///                             at a time; NULL: each call takes its memory from the stream's pool.
+/// @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
+/// @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
+/// @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.
+///
+/// Threads: any; op may be shared. Calls that the plan is given to may come from several threads, but with a
+/// workspace only one at a time, as they share it in the order of the stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn miamix_plan_on_device(
+    op: *const miamix_op,
+    shape: *const miamix_shape,
+    buffer: *mut c_void,
+    buffer_bytes: usize,
+    workspace: *mut c_void,
+    workspace_bytes: usize,
+    out_plan: *mut *mut miamix_plan,
+) -> Status {
+    boundary(|| {
+        let op = unsafe { borrow(op, "op") }?;
+        let shape = unsafe { borrow(shape, "shape") }?;
+        let out_plan = unsafe { out(out_plan, "out_plan") }?;
+        let memory = [(buffer, buffer_bytes), (workspace, workspace_bytes)];
+        out_plan.write(into_handle(unsafe { device::plan_at(&op.0, shape.into(), memory) }?));
+        Ok(())
+    })
+}
 
-#[cfg(feature = "cuda")]
-mod present {
-    use super::super::tensor::{INT32, INT64};
-    use super::*;
-    use miamix_core::{CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, Error, PlanSource};
-    use std::ptr::null_mut;
+/// Writes a plan to device memory, in one asynchronous copy in the stream's order: what was put on the stream before
+/// sees the earlier one.
+///
+/// @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
+/// @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
+/// @param[in] stream      As for miamix_apply(). It must not be being captured: MIAMIX_STATUS_UNSUPPORTED.
+/// @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
+///         for.
+///
+/// Threads: any; both plans may be shared, as the stream orders what is done with their memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn miamix_plan_upload(
+    plan: *const miamix_plan,
+    device_plan: *const miamix_plan,
+    stream: *mut c_void,
+) -> Status {
+    boundary(|| {
+        let plan = unsafe { borrow(plan, "plan") }?;
+        let device_plan = unsafe { borrow(device_plan, "device_plan") }?;
+        unsafe { device::upload(plan, device_plan, stream) }
+    })
+}
 
-    /// [`super::super::apply::miamix_apply`].
-    ///
-    /// # Safety
-    /// The memory is there, and the stream is live.
-    pub(in super::super) unsafe fn apply(
-        op: &MiaMix,
-        plan: &Plan,
-        inputs: &Inputs<'_>,
-        outputs: &Outputs<'_>,
-        stream: *mut c_void,
-    ) -> Result<()> {
-        let n = plan.shape().samples;
-        let (labels, n_classes) = labels(inputs, n)?;
-        let mixed_labels = outputs.mixed_labels.as_ref().map(|mixed| mixed.axes("[N, K]")).transpose()?;
-        if let (Some((shape, _)), Some(mixed)) = (mixed_labels, &outputs.mixed_labels) {
-            check_shape(mixed, [n, n_classes], shape)?;
-        }
-        let batch = DeviceBatch {
-            images: inputs.images.images()?,
-            partner_images: inputs.partner_images.as_ref().unwrap_or(&inputs.images).images()?,
-            labels,
-        };
-        let output = DeviceOutput {
-            images: unsafe { outputs.mixed_images.images_mut() }?,
-            // An empty table is none.
-            labels: outputs.mixed_labels.filter(|_| n_classes > 0).map_or(null_mut(), |mixed| mixed.address().cast()),
-            label_strides: mixed_labels.map_or([0; 2], |(_, strides)| strides),
-            label_weight: vector(outputs.label_weight.as_ref(), n)?.cast(),
-            partner_index: vector(outputs.partner_index.as_ref(), n)?.cast(),
-            bad_label: null_mut(),
-        };
-        Ok(unsafe { op.apply_cuda(PlanSource::Host(plan), batch, output, None, CudaStream(stream)) }?)
-    }
+/// Tells whether a class id of num_classes or more was met on a device, where it gives a row of zeros instead of an
+/// error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
+/// wait for it, so that a training loop can ask at each step.
+///
+/// @param[in] stream As for miamix_apply().
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
+///         its batch; or another error.
+///
+/// Threads: any; one that asks takes the answer away from the others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn miamix_check_labels(stream: *mut c_void) -> Status {
+    boundary(|| unsafe { device::check_labels(stream) })
+}
 
-    /// [`super::super::apply::miamix_apply_maps`].
-    ///
-    /// # Safety
-    /// As [`apply`].
-    pub(in super::super) unsafe fn apply_maps(
-        op: &MiaMix,
-        plan: &Plan,
-        maps: &Tensor<'_>,
-        partner_maps: &Tensor<'_>,
-        mixed_maps: &Tensor<'_>,
-        stream: *mut c_void,
-    ) -> Result<()> {
-        let (maps, partner_maps, mixed_maps) = (maps.maps()?, partner_maps.maps()?, unsafe { mixed_maps.maps_mut() }?);
-        let (plan, stream) = (PlanSource::Host(plan), CudaStream(stream));
-        Ok(unsafe { op.apply_maps_cuda(plan, maps, partner_maps, mixed_maps, None, stream) }?)
-    }
-
-    /// [`super::super::apply::miamix_masks`].
-    ///
-    /// # Safety
-    /// As [`apply`].
-    pub(in super::super) unsafe fn masks(
-        op: &MiaMix,
-        plan: &Plan,
-        masks: Option<&Tensor<'_>>,
-        label_weight: Option<&Tensor<'_>>,
-        stream: *mut c_void,
-    ) -> Result<()> {
-        let shape = plan.shape();
-        if let Some(masks) = masks {
-            check_shape(masks, [shape.samples, shape.height, shape.width], masks.axes("[N, H, W]")?.0)?;
-            masks.check_compact()?;
-        }
-        let address = masks.map_or(null_mut(), |masks| masks.address().cast());
-        let label_weight = vector(label_weight, shape.samples)?.cast();
-        Ok(unsafe { op.masks_cuda(PlanSource::Host(plan), address, label_weight, None, CudaStream(stream)) }?)
-    }
-
-    /// The labels, and K.
-    fn labels(inputs: &Inputs<'_>, n: usize) -> Result<(DeviceLabels, usize)> {
-        let Some(labels) = &inputs.labels else {
-            if inputs.num_classes != 0 {
-                let rule = "must be 0 where there are no labels";
-                return Err(Error::invalid("num_classes", rule, inputs.num_classes).into());
-            }
-            return Ok((DeviceLabels::None, 0));
-        };
-        let n_classes = inputs.num_classes;
-        if labels.dtype() == INT64 || labels.dtype() == INT32 {
-            let (shape, [stride]) = labels.axes("[N]")?;
-            check_shape(labels, [n], shape)?;
-            let data = labels.address();
-            let labels = if labels.dtype() == INT64 {
-                DeviceLabels::Ids { data: data.cast(), stride, n_classes }
-            } else {
-                DeviceLabels::Ids32 { data: data.cast(), stride, n_classes }
-            };
-            return Ok((labels, n_classes));
-        }
-        let ([rows, columns], strides) = labels.axes("[N, K]")?;
-        check_shape(labels, [n, columns], [rows, columns])?;
-        if n_classes != 0 && n_classes != columns {
-            let rule = format!("must be 0 or {columns}, the columns of labels");
-            return Err(Error::invalid("num_classes", rule, n_classes).into());
-        }
-        Ok((DeviceLabels::Soft { data: labels.address().cast(), strides, n_classes: columns }, columns))
-    }
-
-    /// The address of a compact `[N]`; null where there is none.
-    fn vector(tensor: Option<&Tensor<'_>>, n: usize) -> Result<*mut u8> {
-        let Some(tensor) = tensor else { return Ok(null_mut()) };
-        check_shape(tensor, [n], tensor.axes("[N]")?.0)?;
-        tensor.check_compact()?;
-        Ok(tensor.address())
-    }
-
-    fn check_shape<const D: usize>(tensor: &Tensor<'_>, expected: [usize; D], got: [usize; D]) -> Result<()> {
-        if got == expected {
-            return Ok(());
-        }
-        Err(Error::shape(tensor.name(), format!("{expected:?}"), &got).into())
-    }
+/// Tells which CUDA device an address is on, for descriptions that lack it.
+///
+/// @param[in]  address    Of CUDA memory; not read.
+/// @param[out] out_device A miamix_device.device_id.
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_CUDA where it is no memory that CUDA knows, or another error.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn miamix_cuda_device_of(address: *const c_void, out_device: *mut i32) -> Status {
+    boundary(|| {
+        let out_device = unsafe { out(out_device, "out_device") }?;
+        out_device.write(device::device_of(address)?);
+        Ok(())
+    })
 }

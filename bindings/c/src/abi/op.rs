@@ -13,9 +13,11 @@ pub struct miamix_op(pub(super) MiaMix);
 ///                    header: what an older one lacks has its default, and what a newer one has beyond this
 ///                    library must be 0, else the status is MIAMIX_STATUS_UNSUPPORTED.
 /// @param[out] out_op Owned by the caller; release with miamix_op_free().
-/// @return MIAMIX_STATUS_OK, or an error that names the first parameter outside its range.
+/// @return MIAMIX_STATUS_OK, or an error that names the first parameter outside its range; out_op is written
+///         only on success.
 ///
-/// Threads: an operator may be shared by any number of threads.
+/// Threads: an operator may be shared by any number of threads. Its own are started with the first work for
+/// them, and operators of the same n_threads share theirs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_op_create(config: *const miamix_config, out_op: *mut *mut miamix_op) -> Status {
     boundary(|| {
@@ -30,6 +32,8 @@ pub unsafe extern "C" fn miamix_op_create(config: *const miamix_config, out_op: 
 /// Releases an operator. Plans that it drew live on.
 ///
 /// @param[in] op Not used again; NULL is fine.
+///
+/// Threads: no call with the operator may still be at work.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_op_free(op: *mut miamix_op) {
     unsafe { free(op) }

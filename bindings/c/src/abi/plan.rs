@@ -7,8 +7,48 @@ use super::op::miamix_op;
 use miamix_core::{BatchShape, Error, Plan, Status};
 use std::ffi::c_char;
 
-/// A plan.
-pub struct miamix_plan(pub(super) Plan);
+/// A plan: for each sample its partner, its views, and the layers of its mask. Its JSON form shows all of it.
+pub struct miamix_plan(pub(super) Held);
+
+/// Where a plan is.
+pub(super) enum Held {
+    Host(Plan),
+    /// In a buffer of the caller's, with a workspace if that was given, too.
+    #[cfg(feature = "cuda")]
+    Device(miamix_core::DevicePlan, Option<miamix_core::Workspace>),
+}
+
+impl miamix_plan {
+    /// The plan, where it can be read.
+    pub fn host(&self) -> Result<&Plan> {
+        match &self.0 {
+            Held::Host(plan) => Ok(plan),
+            #[cfg(feature = "cuda")]
+            Held::Device(..) => Err(on_device()),
+        }
+    }
+
+    fn host_mut(&mut self) -> Result<&mut Plan> {
+        match &mut self.0 {
+            Held::Host(plan) => Ok(plan),
+            #[cfg(feature = "cuda")]
+            Held::Device(..) => Err(on_device()),
+        }
+    }
+
+    pub fn shape(&self) -> BatchShape {
+        match &self.0 {
+            Held::Host(plan) => plan.shape(),
+            #[cfg(feature = "cuda")]
+            Held::Device(plan, _) => plan.shape(),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn on_device() -> super::boundary::Failure {
+    Error::Unsupported("plan: must not be one in device memory, which only calls on CUDA tensors read".into()).into()
+}
 
 /// What a plan is drawn for. Channels and element type do not matter to it.
 #[repr(C)]
@@ -61,7 +101,7 @@ pub unsafe extern "C" fn miamix_plan_draw(
         let shape = unsafe { borrow(shape, "shape") }?;
         let out_plan = unsafe { out(out_plan, "out_plan") }?;
         let plan = op.0.draw(shape.into(), seed, first_sample)?;
-        out_plan.write(into_handle(miamix_plan(plan)));
+        out_plan.write(into_handle(miamix_plan(Held::Host(plan))));
         Ok(())
     })
 }
@@ -72,7 +112,7 @@ pub unsafe extern "C" fn miamix_plan_draw(
 /// @param[in,out] plan Wherever it came from. It is unchanged if the call fails.
 /// @return MIAMIX_STATUS_OK, or an error.
 ///
-/// Threads: no other thread may use the plan meanwhile.
+/// Threads: no other thread may use the plan meanwhile; op may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_redraw(
     op: *const miamix_op,
@@ -85,7 +125,7 @@ pub unsafe extern "C" fn miamix_plan_redraw(
         let op = unsafe { borrow(op, "op") }?;
         let shape = unsafe { borrow(shape, "shape") }?;
         let plan = unsafe { borrow_mut(plan, "plan") }?;
-        Ok(op.0.draw_into(shape.into(), seed, first_sample, &mut plan.0)?)
+        Ok(op.0.draw_into(shape.into(), seed, first_sample, plan.host_mut()?)?)
     })
 }
 
@@ -94,7 +134,10 @@ pub unsafe extern "C" fn miamix_plan_redraw(
 /// @param[in]  json     Borrowed; UTF-8, a terminator is not needed.
 /// @param[in]  length   Bytes of json, without a terminator.
 /// @param[out] out_plan Owned by the caller; release with miamix_plan_free().
-/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer.
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer;
+///         out_plan is written only on success.
+///
+/// Threads: a plan may be shared by any number of threads.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_from_json(
     json: *const c_char,
@@ -109,7 +152,7 @@ pub unsafe extern "C" fn miamix_plan_from_json(
             at: "text".into(),
             message: error.to_string(),
         })?;
-        out_plan.write(into_handle(miamix_plan(Plan::from_json(json)?)));
+        out_plan.write(into_handle(miamix_plan(Held::Host(Plan::from_json(json)?))));
         Ok(())
     })
 }
@@ -124,6 +167,8 @@ pub unsafe extern "C" fn miamix_plan_from_json(
 /// @param[out] length   Bytes of the text without the terminator. Written even where the room is too small.
 /// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT where the room is too small; then nothing is
 ///         written to buffer.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_to_json(
     plan: *const miamix_plan,
@@ -134,7 +179,7 @@ pub unsafe extern "C" fn miamix_plan_to_json(
     boundary(|| {
         let plan = unsafe { borrow(plan, "plan") }?;
         let length = unsafe { out(length, "length") }?;
-        let json = plan.0.to_json();
+        let json = plan.host()?.to_json();
         length.write(json.len());
         if buffer.is_null() {
             return Ok(());
@@ -154,14 +199,16 @@ pub unsafe extern "C" fn miamix_plan_to_json(
 /// What a plan was drawn for.
 ///
 /// @param[in]  plan      Borrowed.
-/// @param[out] out_shape Samples, height and width.
+/// @param[out] out_shape The caller's; gets samples, height and width.
 /// @return MIAMIX_STATUS_OK, or an error.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_shape(plan: *const miamix_plan, out_shape: *mut miamix_shape) -> Status {
     boundary(|| {
         let plan = unsafe { borrow(plan, "plan") }?;
         let out_shape = unsafe { out(out_shape, "out_shape") }?;
-        out_shape.write(plan.0.shape().into());
+        out_shape.write(plan.shape().into());
         Ok(())
     })
 }
@@ -169,9 +216,12 @@ pub unsafe extern "C" fn miamix_plan_shape(plan: *const miamix_plan, out_shape: 
 /// Which sample of the batch each sample is mixed with.
 ///
 /// @param[in]  plan              Borrowed.
-/// @param[out] out_partner_index count numbers; a sample's own index where it is mixed with itself or not at all.
+/// @param[out] out_partner_index The caller's, room for count numbers; a sample's own index where it is mixed
+///                               with itself or not at all.
 /// @param[in]  count             The number of samples.
-/// @return MIAMIX_STATUS_OK, or an error.
+/// @return MIAMIX_STATUS_OK, or an error: MIAMIX_STATUS_SHAPE if count is another number.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_partner_index(
     plan: *const miamix_plan,
@@ -179,13 +229,13 @@ pub unsafe extern "C" fn miamix_plan_partner_index(
     count: usize,
 ) -> Status {
     boundary(|| {
-        let plan = unsafe { borrow(plan, "plan") }?;
-        let n_samples = plan.0.shape().samples;
+        let plan = unsafe { borrow(plan, "plan") }?.host()?;
+        let n_samples = plan.shape().samples;
         if count != n_samples {
             return Err(Error::shape("out_partner_index", format!("[{n_samples}]"), &[count]).into());
         }
         let out_partner_index = unsafe { out_slice(out_partner_index, count, "out_partner_index") }?;
-        for (index, sample) in out_partner_index.iter_mut().zip(plan.0.samples()) {
+        for (index, sample) in out_partner_index.iter_mut().zip(plan.samples()) {
             index.write(sample.partner_index as i64);
         }
         Ok(())
@@ -196,8 +246,10 @@ pub unsafe extern "C" fn miamix_plan_partner_index(
 ///
 /// @param[in]  plan         Borrowed.
 /// @param[in]  sample       Index in the batch.
-/// @param[out] out_n_layers 0 to 8; 0 where the sample is not mixed.
+/// @param[out] out_n_layers The caller's; 0 to 8, 0 where the sample is not mixed.
 /// @return MIAMIX_STATUS_OK, or an error.
+///
+/// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_n_layers(
     plan: *const miamix_plan,
@@ -205,10 +257,10 @@ pub unsafe extern "C" fn miamix_plan_n_layers(
     out_n_layers: *mut u32,
 ) -> Status {
     boundary(|| {
-        let plan = unsafe { borrow(plan, "plan") }?;
+        let plan = unsafe { borrow(plan, "plan") }?.host()?;
         let out_n_layers = unsafe { out(out_n_layers, "out_n_layers") }?;
-        check_below("sample", sample, plan.0.shape().samples)?;
-        out_n_layers.write(plan.0.sample(sample).layers.len() as u32);
+        check_below("sample", sample, plan.shape().samples)?;
+        out_n_layers.write(plan.sample(sample).layers.len() as u32);
         Ok(())
     })
 }
@@ -216,6 +268,8 @@ pub unsafe extern "C" fn miamix_plan_n_layers(
 /// Releases a plan.
 ///
 /// @param[in] plan Not used again; NULL is fine.
+///
+/// Threads: no call with the plan may still be at work.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_plan_free(plan: *mut miamix_plan) {
     unsafe { free(plan) }

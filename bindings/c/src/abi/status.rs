@@ -14,7 +14,12 @@ thread_local! {
 
 /// The version of the interface that the loaded library provides.
 ///
-/// A program compiled with this header works with every library that answers MIAMIX_ABI_VERSION.
+/// A program compiled with this header works with every library that answers MIAMIX_ABI_VERSION. One that
+/// loads the library by hand (dlopen) compares the two before it calls anything else.
+///
+/// @return The number.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn miamix_abi_version() -> u32 {
     MIAMIX_ABI_VERSION
@@ -23,6 +28,8 @@ pub extern "C" fn miamix_abi_version() -> u32 {
 /// The version of the loaded library, as "0.1.0".
 ///
 /// @return A static string.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn miamix_version() -> *const c_char {
     const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -34,7 +41,10 @@ pub extern "C" fn miamix_version() -> *const c_char {
 
 /// What a status means, in a few words.
 ///
+/// @param[in] status What a call returned.
 /// @return A static string; "unknown status" for a number that is none.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn miamix_status_name(status: i32) -> *const c_char {
     let name = usize::try_from(status).ok().and_then(|status| STATUSES.get(status));
@@ -46,6 +56,8 @@ pub extern "C" fn miamix_status_name(status: i32) -> *const c_char {
 /// @return Never NULL; empty if that call succeeded, or if there was none. Valid until the next call on this
 ///         thread that returns a status: functions that return none, miamix_plan_free() for instance,
 ///         leave the message as it is.
+///
+/// Threads: each has a message of its own, so ask on the thread whose call failed.
 #[unsafe(no_mangle)]
 pub extern "C" fn miamix_last_error_message() -> *const c_char {
     let stored = MESSAGE.try_with(|message| message.borrow().as_ref().map(|message| message.as_ptr()));

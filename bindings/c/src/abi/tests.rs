@@ -4,10 +4,18 @@
 use super::apply::{miamix_apply, miamix_apply_maps, miamix_backward, miamix_masks, miamix_mix};
 use super::boundary::boundary;
 use super::config::{miamix_config, miamix_config_init};
+#[cfg(feature = "cuda")]
+use super::cuda::{
+    miamix_check_labels, miamix_cuda_device_of, miamix_cuda_sizes, miamix_plan_on_device, miamix_plan_upload,
+};
 use super::op::{miamix_op, miamix_op_create, miamix_op_free};
 use super::plan::{miamix_plan, miamix_plan_draw, miamix_plan_free, miamix_shape};
+#[cfg(feature = "cuda")]
+use super::plan::{miamix_plan_redraw, miamix_plan_shape, miamix_plan_to_json};
 use super::status::miamix_last_error_message;
 use super::tensor::{FLOAT32, IMAGES, INT64, miamix_device, miamix_dtype, miamix_tensor};
+#[cfg(feature = "cuda")]
+use crate::stand_in::StandIn;
 use half::{bf16, f16};
 use miamix_core::{Batch, BatchShape, Config, Element, Images, ImagesMut, Labels, MiaMix, Output, Status};
 use ndarray::{Array1, Array2, Array3, Array4, ArrayRef, Dimension};
@@ -266,27 +274,13 @@ fn misaligned_pointers_are_errors() {
     assert_eq!(last_error(), format!("config: must be aligned to 8 bytes, got {askew:p}"));
 }
 
-/// Tensors in CUDA memory, on the stand-in driver of `tests/cuda`; `cargo xtask test --only CUDA` makes it be found.
+/// Tensors in CUDA memory; `cargo xtask test --only CUDA` makes the stand-in driver be found.
 #[cfg(feature = "cuda")]
 #[test]
 fn tensors_on_a_cuda_device_give_the_bits_of_the_cpu() {
-    use libloading::Library;
-    use std::ffi::{c_char, c_int, c_void};
-    type Stream = unsafe extern "C" fn(c_int) -> *mut c_void;
-    type Run = unsafe extern "C" fn(*mut c_void) -> *const c_char;
-    // SAFETY: the stand-in's initialisers are those of the C++ library.
-    let library = unsafe { Library::new("libcuda.so.1") };
-    // SAFETY: the functions' types.
-    let stand_in = library.as_ref().ok().and_then(|library| unsafe {
-        Some((library.get::<Stream>("stand_in_stream").ok()?, library.get::<Run>("stand_in_run").ok()?))
-    });
-    let Some((stream, run)) = stand_in else {
-        assert!(std::env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");
-        eprintln!("skipped: no stand-in driver; run cargo xtask test --only CUDA");
-        return;
-    };
-    let stream = unsafe { stream(0) };
-    let finish = || assert!(unsafe { run(stream) }.is_null());
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(0);
+    let finish = || stand_in.run(stream);
     let op = create(1);
     let plan = draw(op);
     let (mut primary, mut partner) = (images(false, |i| i as f32), images(false, |i| -(i as f32)));
@@ -299,7 +293,10 @@ fn tensors_on_a_cuda_device_give_the_bits_of_the_cpu() {
         let mut labels = Array2::<f32>::zeros((SHAPE.0, N_CLASSES));
         let (mut weight, mut index) = (Array1::<f32>::zeros(SHAPE.0), Array1::<i64>::zeros(SHAPE.0));
         let (mut masks, mut mixed_maps) = (Array3::<f32>::zeros(map_shape), Array3::<i64>::zeros(map_shape));
+        let [mut grad, mut grad_partner] = std::array::from_fn(|_| images(true, |_| 0.0f32));
         let mut described = [
+            Described::new(&mut grad, FLOAT32),
+            Described::new(&mut grad_partner, FLOAT32),
             Described::new(&mut primary, FLOAT32),
             Described::new(&mut partner, FLOAT32),
             Described::new(&mut ids, INT64),
@@ -313,8 +310,8 @@ fn tensors_on_a_cuda_device_give_the_bits_of_the_cpu() {
         ];
         let mut tensors = described.each_mut().map(Described::tensor);
         tensors.iter_mut().for_each(|tensor| tensor.device = miamix_device { device_type, device_id: 0 });
-        let [primary, partner, ids, mut out, mut rows, mut weights, mut indices, mut t_masks, t_maps, mut t_mixed] =
-            tensors;
+        let [mut t_grad, mut t_grad_partner, primary, partner, ids, mut out, mut rows, rest @ ..] = tensors;
+        let [mut weights, mut indices, mut t_masks, t_maps, mut t_mixed] = rest;
         let mut mix = |rows: &mut miamix_tensor, num_classes| unsafe {
             miamix_mix(
                 op,
@@ -346,16 +343,140 @@ fn tensors_on_a_cuda_device_give_the_bits_of_the_cpu() {
         let status = unsafe { miamix_apply_maps(op, plan, &raw const t_maps, null(), &raw mut t_mixed, stream) };
         assert_eq!(status, Status::Ok, "{}", last_error());
         finish();
+        let status =
+            unsafe { miamix_backward(op, plan, &raw const primary, &raw mut t_grad, &raw mut t_grad_partner, stream) };
+        assert_eq!(status, Status::Ok, "{}", last_error());
+        finish();
         if device_type == 2 {
-            let status = unsafe { miamix_backward(op, plan, &raw const primary, &raw mut out, null_mut(), stream) };
-            assert_eq!(status, Status::Unsupported);
-            let error = "grad_mixed: must be in CPU memory, as there are no gradients on CUDA devices yet";
+            let elsewhere = stand_in.stream(2);
+            let status = unsafe { miamix_apply_maps(op, plan, &raw const t_maps, null(), &raw mut t_mixed, elsewhere) };
+            assert_eq!(status, Status::InvalidArgument);
+            let error = "stream: must be of CUDA device 0, where the tensors are, got a stream of device 1";
             assert_eq!(last_error(), error);
         }
-        results.push((mixed, labels, weight, index, masks, mixed_maps));
+        results.push((mixed, labels, weight, index, masks, mixed_maps, grad, grad_partner));
     }
     let [cpu, cuda] = &results[..] else { unreachable!("two") };
     assert_eq!(cpu, cuda);
+    unsafe {
+        miamix_plan_free(plan);
+        miamix_op_free(op);
+    }
+}
+
+/// A graph is captured once, and replayed with other plans; in a workspace of the caller's, and without one.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_graph_captured_on_a_cuda_device_takes_uploaded_plans() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(3);
+    let op = create(1);
+    let plan = draw(op);
+    let shape = miamix_shape::from(BatchShape::new(SHAPE.0, SHAPE.2, SHAPE.3));
+    let (mut plan_bytes, mut bytes, mut backward_bytes) = (0, 0, 0);
+    let sizes = unsafe {
+        miamix_cuda_sizes(op, &raw const shape, &raw mut plan_bytes, &raw mut bytes, &raw mut backward_bytes)
+    };
+    assert_eq!(sizes, Status::Ok, "{}", last_error());
+    assert_eq!(backward_bytes - bytes, (SHAPE.0 * SHAPE.2 * SHAPE.3 * 4).next_multiple_of(256));
+    let mut memory = vec![0u8; plan_bytes + bytes + 512];
+    let buffer = memory.as_mut_ptr().wrapping_add(memory.as_ptr().align_offset(256));
+    let workspace = buffer.wrapping_add(plan_bytes.next_multiple_of(256));
+    let mut pixels = images(false, |i| i as f32);
+    let mut ids = Array1::from_iter((0..SHAPE.0 as i64).map(|i| i + N_CLASSES as i64 - 3));
+    let on_device = |plan_bytes, workspace: *mut u8, bytes| {
+        let mut device_plan = null_mut();
+        let (buffer, workspace) = (buffer.cast(), workspace.cast());
+        let made = unsafe {
+            miamix_plan_on_device(op, &raw const shape, buffer, plan_bytes, workspace, bytes, &raw mut device_plan)
+        };
+        (made, device_plan)
+    };
+    for workspace in [workspace, null_mut()] {
+        let (made, device_plan) = on_device(plan_bytes, workspace, if workspace.is_null() { 0 } else { bytes });
+        assert_eq!(made, Status::Ok, "{}", last_error());
+        let mut mixed = images(false, |_| 0.0f32);
+        let mut labels = Array2::<f32>::zeros((SHAPE.0, N_CLASSES));
+        let mut described = [
+            Described::new(&mut pixels, FLOAT32),
+            Described::new(&mut ids, INT64),
+            Described::new(&mut mixed, FLOAT32),
+            Described::new(&mut labels, FLOAT32),
+        ];
+        let mut tensors = described.each_mut().map(Described::tensor);
+        tensors.iter_mut().for_each(|tensor| tensor.device.device_type = 2);
+        let [mut t_pixels, mut t_ids, mut t_mixed, mut t_labels] = tensors;
+        let mut apply = |plan: *const miamix_plan| unsafe {
+            let (ids, labels, none) = (&raw mut t_ids, &raw mut t_labels, null_mut());
+            miamix_apply(
+                op,
+                plan,
+                &raw mut t_pixels,
+                none,
+                ids,
+                N_CLASSES,
+                &raw mut t_mixed,
+                labels,
+                none,
+                none,
+                stream,
+            )
+        };
+        assert_eq!(unsafe { miamix_plan_upload(plan, device_plan, stream) }, Status::Ok, "{}", last_error());
+        stand_in.on("stand_in_begin_capture", stream);
+        assert_eq!(apply(plan), Status::Unsupported);
+        assert_eq!(last_error(), "stream: is capturing, which takes only a plan that was uploaded before");
+        assert_eq!(apply(device_plan), Status::Ok, "{}", last_error());
+        assert_eq!(unsafe { miamix_plan_upload(plan, device_plan, stream) }, Status::Unsupported);
+        stand_in.on("stand_in_end_capture", stream);
+        for first_sample in [500, 507] {
+            let next = unsafe { miamix_plan_redraw(op, &raw const shape, 3, first_sample, plan) };
+            assert_eq!(next, Status::Ok, "{}", last_error());
+            assert_eq!(unsafe { miamix_plan_upload(plan, device_plan, stream) }, Status::Ok, "{}", last_error());
+            // What was uploaded may change at once.
+            assert_eq!(unsafe { miamix_plan_redraw(op, &raw const shape, 4, 0, plan) }, Status::Ok);
+            stand_in.on("stand_in_replay", stream);
+            stand_in.run(stream);
+            let rust = MiaMix::new(config()).unwrap();
+            let expected_plan = rust.draw(BatchShape::new(SHAPE.0, SHAPE.2, SHAPE.3), 3, first_sample).unwrap();
+            let mut expected = images(false, |_| 0.0f32);
+            let batch = Batch {
+                images: Images::from(pixels.view()),
+                partner_images: Images::from(pixels.view()),
+                labels: Labels::NONE,
+            };
+            let output = Output {
+                images: ImagesMut::from(expected.view_mut()),
+                labels: None,
+                label_weight: None,
+                partner_index: None,
+            };
+            rust.apply(&expected_plan, batch, output).unwrap();
+            assert_eq!(mixed, expected, "first_sample {first_sample}");
+            // Ids from 5 on are none of 5 classes; the largest place is told, once.
+            assert_eq!(unsafe { miamix_check_labels(stream) }, Status::InvalidArgument);
+            assert!(last_error().starts_with("labels[6]: must be below num_classes"), "{}", last_error());
+            assert_eq!(unsafe { miamix_check_labels(stream) }, Status::Ok);
+        }
+        let mut read = shape;
+        assert_eq!(unsafe { miamix_plan_shape(device_plan, &raw mut read) }, Status::Ok);
+        assert_eq!([read.samples, read.height, read.width], [7, 61, 47]);
+        let mut length = 0;
+        let unread = unsafe { miamix_plan_to_json(device_plan, null_mut(), 0, &raw mut length) };
+        assert_eq!(unread, Status::Unsupported);
+        let error = "plan: must not be one in device memory, which only calls on CUDA tensors read";
+        assert_eq!(last_error(), error);
+        assert_eq!(unsafe { miamix_plan_upload(plan, plan, stream) }, Status::Unsupported);
+        assert_eq!(last_error(), "device_plan: must be one of miamix_plan_on_device()");
+        unsafe { miamix_plan_free(device_plan) };
+    }
+    assert_eq!(on_device(plan_bytes - 1, null_mut(), 0).0, Status::InvalidArgument);
+    assert!(last_error().starts_with("buffer: must have at least "), "{}", last_error());
+    assert_eq!(on_device(plan_bytes, null_mut(), 1).0, Status::InvalidArgument);
+    assert_eq!(last_error(), "workspace: must not be NULL where it has bytes, got NULL");
+    let mut device = -1;
+    assert_eq!(unsafe { miamix_cuda_device_of(buffer.cast(), &raw mut device) }, Status::Ok, "{}", last_error());
+    assert_eq!(device, 0);
     unsafe {
         miamix_plan_free(plan);
         miamix_op_free(op);

@@ -121,7 +121,7 @@ impl Element {
     const ALL: [Element; 6] =
         [Element::Float, Element::Float16, Element::Bfloat16, Element::Uint8, Element::Int64, Element::Bool];
 
-    fn to_onnx(self) -> sys::ONNXTensorElementDataType {
+    pub(super) fn to_onnx(self) -> sys::ONNXTensorElementDataType {
         use sys::ONNXTensorElementDataType::*;
         match self {
             Element::Float => ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
@@ -161,6 +161,16 @@ pub trait Operator: Send + Sync + 'static {
     fn inputs(&self) -> &[Element];
     fn outputs(&self) -> &[Element];
 
+    /// The host's name for what runs it, on whose device inputs and outputs lie; none is the CPU.
+    fn provider(&self) -> Option<&'static CStr> {
+        None
+    }
+
+    /// Inputs that lie in CPU memory whatever runs the node.
+    fn cpu_inputs(&self) -> &'static [usize] {
+        &[]
+    }
+
     /// Tells the host the shapes of the outputs.
     ///
     /// Hosts call it on the first registered variant of a name whatever the types, so it asks for those too.
@@ -196,7 +206,7 @@ pub fn register<O: Operator>(api: Api, operator: O) -> &'static sys::OrtCustomOp
         version: API_VERSION,
         CreateKernel: None,
         GetName: Some(name::<O>),
-        GetExecutionProviderType: Some(execution_provider),
+        GetExecutionProviderType: Some(provider::<O>),
         GetInputType: Some(input_type::<O>),
         GetInputTypeCount: Some(input_count::<O>),
         GetOutputType: Some(output_type::<O>),
@@ -205,7 +215,7 @@ pub fn register<O: Operator>(api: Api, operator: O) -> &'static sys::OrtCustomOp
         KernelDestroy: Some(destroy::<O>),
         GetInputCharacteristic: Some(required),
         GetOutputCharacteristic: Some(required),
-        GetInputMemoryType: Some(default_memory),
+        GetInputMemoryType: Some(input_memory::<O>),
         GetVariadicInputMinArity: Some(one),
         GetVariadicInputHomogeneity: Some(one),
         GetVariadicOutputMinArity: Some(one),
@@ -235,8 +245,9 @@ extern "system" fn name<O: Operator>(op: *const sys::OrtCustomOp) -> *const c_ch
     unsafe { registered::<O>(op) }.operator.name().as_ptr()
 }
 
-extern "system" fn execution_provider(_: *const sys::OrtCustomOp) -> *const c_char {
-    ptr::null() // the CPU
+extern "system" fn provider<O: Operator>(op: *const sys::OrtCustomOp) -> *const c_char {
+    // SAFETY: the host hands back what it was given.
+    unsafe { registered::<O>(op) }.operator.provider().map_or(ptr::null(), CStr::as_ptr)
 }
 
 extern "system" fn input_type<O: Operator>(
@@ -275,8 +286,12 @@ extern "system" fn required(_: *const sys::OrtCustomOp, _: usize) -> sys::OrtCus
     sys::OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_REQUIRED
 }
 
-extern "system" fn default_memory(_: *const sys::OrtCustomOp, _: usize) -> sys::OrtMemType {
-    sys::OrtMemType::OrtMemTypeDefault
+extern "system" fn input_memory<O: Operator>(op: *const sys::OrtCustomOp, index: usize) -> sys::OrtMemType {
+    // SAFETY: the host hands back what it was given.
+    match unsafe { registered::<O>(op) }.operator.cpu_inputs().contains(&index) {
+        true => sys::OrtMemType::OrtMemTypeCPUInput,
+        false => sys::OrtMemType::OrtMemTypeDefault,
+    }
 }
 
 extern "system" fn one(_: *const sys::OrtCustomOp) -> c_int {
@@ -640,7 +655,7 @@ impl Deref for Shape {
 /// A compact tensor of the host's, alive during a run.
 pub struct Tensor<'a> {
     pub shape: Shape,
-    /// Never null.
+    /// Never null; on the device of the node's provider, but for [`Operator::cpu_inputs`].
     pub data: *mut u8,
     lifetime: PhantomData<&'a ()>,
 }
@@ -697,6 +712,14 @@ impl RunContext<'_> {
         Ok(Tensor { shape, data, lifetime: PhantomData })
     }
 
+    /// The stream of the device that the node's work goes to.
+    #[cfg(feature = "cuda")]
+    pub fn gpu_stream(&self) -> Result<*mut c_void> {
+        let mut stream = ptr::null_mut();
+        call!(self.api, KernelContext_GetGPUComputeStream(self.context, &mut stream))?;
+        Ok(stream)
+    }
+
     /// The host's threads.
     pub fn threads(&self) -> HostThreads<'_> {
         HostThreads(self)
@@ -711,7 +734,7 @@ impl Tensor<'_> {
     /// Its elements.
     ///
     /// # Safety
-    /// They are of type T, and no reference to any of them is alive.
+    /// They are of type T and in CPU memory, and no reference to any of them is alive.
     pub unsafe fn as_slice<T>(&self) -> &[T] {
         // SAFETY: compact, and aligned: checked where it was made.
         unsafe { std::slice::from_raw_parts(self.data.cast(), self.len()) }

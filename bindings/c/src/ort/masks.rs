@@ -1,16 +1,16 @@
 //! MiAMixMasks: renders the masks that MiAMix mixes under.
 
 use super::draw::{BatchLayout, DimRule, Drawer, check_dims, scalar};
-use super::host::{Dim, Element, NodeInfo, Operator, Result, RunContext, ShapeContext};
+use super::host::{Dim, Element, NodeInfo, Operator, Result, RunContext, ShapeContext, Tensor};
 use super::schema::{LabelKind, Layout, MIAMIX_MASKS, SINCE_VERSION, Settings};
-use miamix_core::Dtype;
+use miamix_core::{BatchShape, Dtype};
 use ndarray::ArrayViewMut3;
 use std::ffi::CStr;
 
 // Places in the schema.
 const LIKE: usize = 0;
-const SEED: usize = 1;
-const FIRST_SAMPLE: usize = 2;
+pub(super) const SEED: usize = 1;
+pub(super) const FIRST_SAMPLE: usize = 2;
 const MASKS: usize = 0;
 
 /// MiAMixMasks for one type of images.
@@ -63,19 +63,34 @@ impl Operator for Masks {
     }
 
     fn compute(drawer: &Drawer, run: &RunContext) -> Result<()> {
-        // Its elements are not read.
-        let like = run.input(LIKE, MIAMIX_MASKS.inputs[LIKE].name, 1)?;
-        let BatchLayout { samples, height, width, .. } =
-            BatchLayout::new(MIAMIX_MASKS.inputs[LIKE].name, &like.shape, drawer.layout)?;
-        // SAFETY: the types of the schema, which the host has matched.
-        let (seed, first_sample) =
-            unsafe { (scalar(run, &MIAMIX_MASKS, SEED)?, scalar(run, &MIAMIX_MASKS, FIRST_SAMPLE)?) };
-        let shape = [samples, height, width];
-        let mut masks = run.output(MASKS, MIAMIX_MASKS.outputs[MASKS].name, shape)?;
-        // SAFETY: the host made it for this run, of this type.
-        let masks = ArrayViewMut3::from_shape(shape, unsafe { masks.as_mut_slice::<f32>() })
+        let mut bound = bind(drawer, run)?;
+        let BatchShape { samples, height, width } = bound.batch;
+        // SAFETY: the host made it for this run, of this type, in CPU memory.
+        let masks = ArrayViewMut3::from_shape((samples, height, width), unsafe { bound.masks.as_mut_slice::<f32>() })
             .expect("the host made it of this shape");
-        let batch = miamix_core::BatchShape::new(samples, height, width);
-        drawer.with_plan(batch, seed, first_sample, |plan| drawer.op.masks_on(&run.threads(), plan, Some(masks), None))
+        drawer.with_plan(bound.batch, bound.seed, bound.first_sample, |plan| {
+            drawer.op.masks_on(&run.threads(), plan, Some(masks), None)
+        })
     }
+}
+
+/// What a run draws, and where its masks go.
+pub struct Bound<'a> {
+    pub batch: BatchShape,
+    pub seed: i64,
+    pub first_sample: i64,
+    pub masks: Tensor<'a>,
+}
+
+/// Reads the scalars, checks the shape, and has the host make room for the masks.
+pub fn bind<'a>(drawer: &Drawer, run: &'a RunContext) -> Result<Bound<'a>> {
+    let [like_name, masks_name] = [MIAMIX_MASKS.inputs[LIKE].name, MIAMIX_MASKS.outputs[MASKS].name];
+    // Its elements are not read.
+    let like = run.input(LIKE, like_name, 1)?;
+    let batch = BatchLayout::new(like_name, &like.shape, drawer.layout)?.batch();
+    // SAFETY: the types of the schema, which the host has matched, in CPU memory.
+    let (seed, first_sample) =
+        unsafe { (scalar(run, &MIAMIX_MASKS, SEED)?, scalar(run, &MIAMIX_MASKS, FIRST_SAMPLE)?) };
+    let masks = run.output(MASKS, masks_name, [batch.samples, batch.height, batch.width])?;
+    Ok(Bound { batch, seed, first_sample, masks })
 }

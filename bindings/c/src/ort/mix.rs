@@ -1,7 +1,7 @@
 //! MiAMix: mixes a batch.
 
 use super::draw::{BatchLayout, DimRule, Drawer, check_dims, scalar};
-use super::host::{Dim, Element, Error, NodeInfo, Operator, Result, RunContext, ShapeContext};
+use super::host::{Dim, Element, Error, NodeInfo, Operator, Result, RunContext, ShapeContext, Tensor};
 use super::schema::{LabelKind, MIAMIX, SINCE_VERSION, Settings};
 use miamix_core::{Batch, Dtype, Images, ImagesMut, Labels, Output};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
@@ -12,9 +12,9 @@ use std::slice;
 const IMAGES: usize = 0;
 const PARTNER_IMAGES: usize = 1;
 const LABELS: usize = 2;
-const SEED: usize = 3;
-const FIRST_SAMPLE: usize = 4;
-const TRAINING_MODE: usize = 5;
+pub(super) const SEED: usize = 3;
+pub(super) const FIRST_SAMPLE: usize = 4;
+pub(super) const TRAINING_MODE: usize = 5;
 const MIXED_IMAGES: usize = 0;
 const MIXED_LABELS: usize = 1;
 const LABEL_WEIGHT: usize = 2;
@@ -36,10 +36,27 @@ impl Mix {
 }
 
 pub struct MixKernel {
-    drawer: Drawer,
-    images: Dtype,
-    labels: LabelKind,
+    pub drawer: Drawer,
+    pub images: Dtype,
+    pub labels: LabelKind,
     num_classes: Option<usize>,
+}
+
+/// The inputs and outputs of a run, their shapes checked; tensors lie where the node's provider has them.
+pub struct Bound<'a> {
+    pub layout: BatchLayout,
+    pub seed: i64,
+    pub first_sample: i64,
+    pub training_mode: bool,
+    /// K.
+    pub n_classes: usize,
+    pub labels: Tensor<'a>,
+    pub mixed_labels: Tensor<'a>,
+    pub label_weight: Tensor<'a>,
+    pub partner_index: Tensor<'a>,
+    images: Tensor<'a>,
+    partner_images: Tensor<'a>,
+    mixed_images: Tensor<'a>,
 }
 
 impl Operator for Mix {
@@ -107,88 +124,123 @@ impl Operator for Mix {
     }
 
     fn compute(kernel: &MixKernel, run: &RunContext) -> Result<()> {
-        let MixKernel { drawer, images: dtype, labels: label_kind, num_classes } = kernel;
+        let mut bound = kernel.bind(run)?;
+        let (images, partner_images, mixed_images) = bound.images(kernel.images)?;
+        let rows = (bound.layout.samples, bound.n_classes);
+        // SAFETY: of the types of the schema, in CPU memory; nobody writes an input, nobody else the outputs.
+        let (labels, mixed_labels) = unsafe {
+            let labels = match kernel.labels {
+                LabelKind::Ids => Labels::ids(ArrayView1::from(bound.labels.as_slice()), bound.n_classes),
+                LabelKind::Soft => {
+                    let rows = ArrayView2::from_shape(rows, bound.labels.as_slice());
+                    Labels::soft(rows.map_err(|_| kernel.bad_labels(&bound.labels))?)
+                }
+            };
+            let mixed_labels = ArrayViewMut2::from_shape(rows, bound.mixed_labels.as_mut_slice());
+            (labels, mixed_labels.expect("the host made it of this shape"))
+        };
+        let batch = Batch { images, partner_images, labels };
+        let output = Output {
+            images: mixed_images,
+            labels: Some(mixed_labels),
+            // SAFETY: as above.
+            label_weight: Some(unsafe { bound.label_weight.as_mut_slice() }),
+            // SAFETY: as above.
+            partner_index: Some(unsafe { bound.partner_index.as_mut_slice() }),
+        };
+        let op = &kernel.drawer.op;
+        if bound.training_mode {
+            kernel.drawer.with_plan(bound.layout.batch(), bound.seed, bound.first_sample, |plan| {
+                op.apply_on(&run.threads(), plan, batch, output)
+            })
+        } else {
+            Ok(op.pass_through_on(&run.threads(), batch, output)?)
+        }
+    }
+}
+
+impl MixKernel {
+    /// Reads the scalars, checks every shape, and has the host make room for the results.
+    pub fn bind<'a>(&self, run: &'a RunContext) -> Result<Bound<'a>> {
+        let dtype = self.images;
         let [images_name, partner_name, labels_name] =
             [IMAGES, PARTNER_IMAGES, LABELS].map(|index| MIAMIX.inputs[index].name);
         let images = run.input(IMAGES, images_name, dtype.size())?;
         let partner_images = run.input(PARTNER_IMAGES, partner_name, dtype.size())?;
-        let label_size = match label_kind {
+        let label_size = match self.labels {
             LabelKind::Ids => size_of::<i64>(),
             LabelKind::Soft => size_of::<f32>(),
         };
         let labels = run.input(LABELS, labels_name, label_size)?;
-        // SAFETY: the types of the schema, which the host has matched.
+        // SAFETY: the types of the schema, which the host has matched, in CPU memory.
         let (seed, first_sample, training_mode) = unsafe {
             let training_mode: u8 = scalar(run, &MIAMIX, TRAINING_MODE)?;
             (scalar(run, &MIAMIX, SEED)?, scalar(run, &MIAMIX, FIRST_SAMPLE)?, training_mode != 0)
         };
 
-        let layout = BatchLayout::new(images_name, &images.shape, drawer.layout)?;
+        let layout = BatchLayout::new(images_name, &images.shape, self.drawer.layout)?;
         if partner_images.shape != images.shape {
             // Here, as the core would name the axes in its own order.
             let expected = format!("{:?}", layout.compact);
             return Err(miamix_core::Error::shape(partner_name, expected, &partner_images.shape).into());
         }
         let n_samples = layout.samples;
-        let bad_labels = || miamix_core::Error::shape(labels_name, kernel.label_rule().text(), &labels.shape);
-        let (labels, n_classes) = match (label_kind, &*labels.shape) {
-            (LabelKind::Ids, [_]) => {
-                // SAFETY: the type of the schema; nobody writes an input.
-                let ids = ArrayView1::from(unsafe { labels.as_slice::<i64>() });
-                let n_classes = num_classes.expect("checked when the kernel was made");
-                (Labels::ids(ids, n_classes), n_classes)
-            }
-            (LabelKind::Soft, &[n, k]) if num_classes.is_none_or(|num_classes| num_classes == k) => {
-                // SAFETY: as above.
-                let rows = ArrayView2::from_shape((n, k), unsafe { labels.as_slice::<f32>() });
-                (Labels::soft(rows.map_err(|_| bad_labels())?), k)
-            }
-            _ => return Err(bad_labels().into()),
+        let n_classes = match (self.labels, &*labels.shape) {
+            (LabelKind::Ids, [_]) => self.num_classes.expect("checked when the kernel was made"),
+            (LabelKind::Soft, &[_, k]) if self.num_classes.is_none_or(|num_classes| num_classes == k) => k,
+            _ => return Err(self.bad_labels(&labels)),
         };
+        if labels.shape[0] != n_samples {
+            let expected = match self.labels {
+                LabelKind::Ids => format!("[{n_samples}]"),
+                LabelKind::Soft => format!("[{n_samples}, K]"),
+            };
+            return Err(miamix_core::Error::shape(labels_name, expected, &labels.shape).into());
+        }
 
         let [mixed_images_name, mixed_labels_name, label_weight_name, partner_index_name] =
             [MIXED_IMAGES, MIXED_LABELS, LABEL_WEIGHT, PARTNER_INDEX].map(|index| MIAMIX.outputs[index].name);
-        let mixed_images = run.output(MIXED_IMAGES, mixed_images_name, layout.compact)?;
-        let mut mixed_labels = run.output(MIXED_LABELS, mixed_labels_name, [n_samples, n_classes])?;
-        let mut label_weight = run.output(LABEL_WEIGHT, label_weight_name, [n_samples])?;
-        let mut partner_index = run.output(PARTNER_INDEX, partner_index_name, [n_samples])?;
-
-        let (shape, strides) = (layout.shape(), layout.strides());
-        // SAFETY: tensors of these types, shapes and strides, aligned, alive for the run; nobody else writes the
-        // outputs or any input.
-        let (batch, output) = unsafe {
-            let batch = Batch {
-                images: Images::from_raw(images_name, images.data, *dtype, shape, strides)?,
-                partner_images: Images::from_raw(partner_name, partner_images.data, *dtype, shape, strides)?,
-                labels,
-            };
-            let mixed_labels = mixed_labels.as_mut_slice();
-            let output = Output {
-                images: ImagesMut::from_raw(mixed_images_name, mixed_images.data, *dtype, shape, strides)?,
-                labels: Some(
-                    ArrayViewMut2::from_shape((n_samples, n_classes), mixed_labels)
-                        .expect("the host made it of this shape"),
-                ),
-                label_weight: Some(label_weight.as_mut_slice()),
-                partner_index: Some(partner_index.as_mut_slice()),
-            };
-            (batch, output)
-        };
-        if training_mode {
-            drawer.with_plan(layout.batch(), seed, first_sample, |plan| {
-                drawer.op.apply_on(&run.threads(), plan, batch, output)
-            })
-        } else {
-            Ok(drawer.op.pass_through_on(&run.threads(), batch, output)?)
-        }
+        Ok(Bound {
+            seed,
+            first_sample,
+            training_mode,
+            n_classes,
+            images,
+            partner_images,
+            labels,
+            mixed_images: run.output(MIXED_IMAGES, mixed_images_name, layout.compact)?,
+            mixed_labels: run.output(MIXED_LABELS, mixed_labels_name, [n_samples, n_classes])?,
+            label_weight: run.output(LABEL_WEIGHT, label_weight_name, [n_samples])?,
+            partner_index: run.output(PARTNER_INDEX, partner_index_name, [n_samples])?,
+            layout,
+        })
     }
-}
 
-impl MixKernel {
+    fn bad_labels(&self, labels: &Tensor<'_>) -> Error {
+        miamix_core::Error::shape(MIAMIX.inputs[LABELS].name, self.label_rule().text(), &labels.shape).into()
+    }
+
     fn label_rule(&self) -> DimRule {
         match self.labels {
             LabelKind::Ids => DimRule::Ids,
             LabelKind::Soft => DimRule::Rows(self.num_classes),
+        }
+    }
+}
+
+impl<'a> Bound<'a> {
+    /// Primaries, partners, and where mixed images go.
+    pub fn images(&self, dtype: Dtype) -> Result<(Images<'a>, Images<'a>, ImagesMut<'a>)> {
+        let (shape, strides) = (self.layout.shape(), self.layout.strides());
+        let [images, partner_images] = [IMAGES, PARTNER_IMAGES].map(|index| MIAMIX.inputs[index].name);
+        // SAFETY: tensors of this type, shape and strides, aligned, alive for the run; nobody else writes the output
+        // or any input.
+        unsafe {
+            Ok((
+                Images::from_raw(images, self.images.data, dtype, shape, strides)?,
+                Images::from_raw(partner_images, self.partner_images.data, dtype, shape, strides)?,
+                ImagesMut::from_raw(MIAMIX.outputs[MIXED_IMAGES].name, self.mixed_images.data, dtype, shape, strides)?,
+            ))
         }
     }
 }

@@ -4,7 +4,11 @@
 //! schema ──> mix, masks ──> draw ──> host
 //! tables     one operator   plans    ONNX Runtime's functions
 //! ```
+//!
+//! `cuda`: the same operators on CUDA devices.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod draw;
 mod host;
 mod masks;
@@ -38,6 +42,14 @@ pub unsafe extern "C" fn RegisterCustomOps(
                     operators.push(host::register(api, Mix::new(images, labels)));
                 }
                 operators.push(host::register(api, Masks::new(images)));
+            }
+            // After all of the CPU's: hosts ask the first of a name for shapes.
+            #[cfg(feature = "cuda")]
+            for images in IMAGE_TYPES {
+                for labels in LABEL_KINDS {
+                    operators.push(host::register(api, cuda::Cuda(Mix::new(images, labels))));
+                }
+                operators.push(host::register(api, cuda::Cuda(Masks::new(images))));
             }
             operators
         })

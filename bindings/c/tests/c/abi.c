@@ -471,9 +471,9 @@ static void test_mixing(const miamix_op *op) {
         out.data = turned_out;
         OK(miamix_apply(op, plan, &b.t_images, NULL, &in, 0, &replay.t_mixed_images, &out, NULL, NULL, NULL));
         CHECK(memcmp(turned_out, soft_out, sizeof soft_out) == 0);
+        FAILS(miamix_apply(op, plan, &b.t_images, NULL, &in, K + 1, &replay.t_mixed_images, &out, NULL, NULL, NULL),
+              INVALID_ARGUMENT, "num_classes: must be 0 or 4, the columns of labels, got 5");
     }
-    FAILS(miamix_apply(op, plan, &b.t_images, NULL, &in, K + 1, &replay.t_mixed_images, &out, NULL, NULL, NULL),
-          INVALID_ARGUMENT, "num_classes: must be 0 or 4, the columns of labels, got 5");
 
     /* NHWC is the same batch under other strides, in and out. */
     for (i = 0; i < ELEMENTS; i++) {
@@ -845,6 +845,88 @@ static void test_bad_tensors(const miamix_op *op) {
     miamix_plan_free(plan);
 }
 
+/* The tensors of a call, one after the other: whatever is wrong with any of them is an error. */
+static void test_each_tensor_in_turn(const miamix_op *op) {
+    enum { TENSORS = 7 };
+    static const char *const names[TENSORS] = {"images",       "partner_images", "labels",       "mixed_images",
+                                               "mixed_labels", "label_weight",   "partner_index"};
+    static batch b;
+    miamix_shape shape = batch_shape();
+    miamix_plan *plan = NULL;
+    char message[128];
+    int i, spoiling;
+
+    OK(miamix_plan_draw(op, &shape, 7, 0, &plan));
+    for (i = 0; i < TENSORS; i++) {
+        for (spoiling = 0;; spoiling++) {
+            miamix_tensor *tensors[TENSORS], *spoiled;
+            int64_t extents[5] = {N, C, H, W, 1}, strides[5] = {1, 1, 1, 1, 1};
+            miamix_status status;
+            init_batch(&b);
+            tensors[0] = &b.t_images, tensors[1] = &b.t_partner_images, tensors[2] = &b.t_labels;
+            tensors[3] = &b.t_mixed_images, tensors[4] = &b.t_mixed_labels, tensors[5] = &b.t_label_weight;
+            tensors[6] = &b.t_partner_index;
+            spoiled = tensors[i];
+            memcpy(extents, spoiled->shape, (size_t)spoiled->ndim * sizeof *extents);
+            spoiled->shape = extents;
+            message[0] = 0;
+            switch (spoiling) {
+            case 0: /* The struct itself, at an address that it cannot have. */
+                tensors[i] = (miamix_tensor *)((char *)spoiled + 1);
+                sprintf(message, "%s: must be aligned to 8 bytes, got %p", names[i], (void *)tensors[i]);
+                break;
+            case 1:
+                spoiled->data = NULL;
+                sprintf(message, "%s.data: must not be NULL, got NULL", names[i]);
+                break;
+            case 2:
+                spoiled->shape = NULL;
+                sprintf(message, "%s.shape: must not be NULL, got NULL", names[i]);
+                break;
+            case 3: spoiled->shape = (int64_t *)((char *)extents + 4); break;
+            case 4: spoiled->strides = (int64_t *)((char *)strides + 4); break;
+            case 5: spoiled->byte_offset = UINT64_MAX; break;
+            case 6: spoiled->byte_offset = 1; break;
+            case 7: spoiled->device.device_type = 0; break;
+            case 8: spoiled->device.device_type = INT32_MIN; break;
+            case 9: spoiled->device.device_type = INT32_MAX; break;
+            case 10: spoiled->ndim = INT32_MIN; break;
+            case 11: spoiled->ndim = 0; break;
+            case 12: spoiled->ndim = 6; break;
+            case 13: spoiled->ndim = INT32_MAX; break;
+            case 14: spoiled->dtype.code = 255; break;
+            case 15: spoiled->dtype.bits = 0; break;
+            case 16: spoiled->dtype.bits = 255; break;
+            case 17: spoiled->dtype.lanes = 0; break;
+            case 18: spoiled->dtype.lanes = UINT16_MAX; break;
+            case 19: extents[0] = -1; break;
+            case 20: extents[0] = INT64_MIN; break;
+            case 21: extents[0] = INT64_MAX; break;
+            case 22: extents[0] = INT64_MAX / 8; break;
+            case 23: extents[0] = N + 1; break;
+            case 24: spoiled->strides = strides, strides[0] = INT64_MAX; break;
+            case 25: spoiled->strides = strides, strides[0] = INT64_MIN; break;
+            case 26: spoiled->strides = strides, strides[0] = INT64_MAX / N; break;
+            default: spoiling = -1; break;
+            }
+            if (spoiling < 0) {
+                break;
+            }
+            status = miamix_apply(op, plan, tensors[0], tensors[1], tensors[2], K, tensors[3], tensors[4],
+                                  tensors[5], tensors[6], NULL);
+            if (status == MIAMIX_STATUS_OK || !is_untouched(&b)) {
+                printf("%s, spoiled in way %d: status %d, outputs %s\n", names[i], spoiling, (int)status,
+                       is_untouched(&b) ? "untouched" : "written");
+                n_failed++;
+            }
+            /* The message names the tensor, or both of two that would share memory. */
+            CHECK(message[0] ? strcmp(miamix_last_error_message(), message) == 0
+                             : strstr(miamix_last_error_message(), names[i]) != NULL);
+        }
+    }
+    miamix_plan_free(plan);
+}
+
 int main(void) {
     miamix_op *op = NULL;
     test_versions();
@@ -855,6 +937,7 @@ int main(void) {
     test_maps(op);
     test_backward(op);
     test_bad_tensors(op);
+    test_each_tensor_in_turn(op);
     miamix_op_free(op);
     if (n_failed != 0) {
         printf("%d checks failed\n", n_failed);

@@ -1,0 +1,278 @@
+"""What must hold on a device: the bytes of the CPU engine, in graphs and on many streams, and errors that say so."""
+
+from __future__ import annotations
+
+import ctypes as C
+import itertools
+import os
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from miamix import _library as lib
+from miamix._parameters import METHODS
+
+import calls
+from calls import Array, Batch, DevicePlan, OnCpu, OnDevice, Operator, Shape, Tensors
+from driver import CudaError, Driver, Stream
+from part import Part
+
+#: All methods, warps, smoothing.
+BUSY = {
+    "method_weights": dict.fromkeys(METHODS, 1.0),
+    "k_min": 1,
+    "k_max": 3,
+    "p_apply": 0.9,
+    "p_aug": 0.5,
+    "p_smooth": 0.5,
+    "smooth_range_px": (3, 15),
+    "grid_range": (2, 16),
+    "label_smoothing": 0.1,
+}
+VIEWS = {"p_flip": 0.5, "pad_px": 2}
+#: Whole groups of four pixels and not, small and large, one channel and several.
+SIZES = [Shape(4, 3, 12, 16), Shape(3, 1, 9, 13), Shape(2, 4, 66, 68), Shape(2, 2, 71, 61)]
+REAL_SIZES = [Shape(128, 3, 32, 32), Shape(64, 3, 64, 64), Shape(32, 3, 224, 224), Shape(9, 3, 225, 225)]
+#: One pixel to the largest of either kernel, primes, lines.
+ODD_SIZES = [(1, 1), (1, 7), (7, 1), (2, 2), (5, 3), (31, 33), (33, 65), (64, 64), (1, 4096), (4096, 1)]
+ODD_SIZES += [(65, 67), (1, 4097), (4500, 1), (70, 300)]
+LARGE_SIZES = [(512, 512), (480, 853), (1080, 1920), (4099, 257), (3, 32768)]
+
+
+class Comparison:
+    """Results of a device beside those of the CPU."""
+
+    def __init__(self, part: Part, driver: Driver) -> None:
+        self.part, self.stream = part, Stream(driver)
+        self.n_results, self.n_bytes = Counter[str](), Counter[str]()
+        self.faults: list[str] = []
+
+    def add(self, group: str, what: str, got: dict[str, Array], expected: dict[str, Array]) -> None:
+        self.n_results[group] += 1
+        self.n_bytes[group] += sum(array.memory.nbytes for array in expected.values())
+        for fault in calls.differences(got, expected):
+            self.faults.append(f"{what}: {fault}")
+
+    def mix(self, group: str, op: Operator, batch: Batch, what: str, seed: int) -> None:
+        plan = op.draw(batch.shape, seed)
+        expected = calls.mix(op, plan, batch, OnCpu())
+        self.add(group, what, calls.mix(op, plan, batch, OnDevice(self.stream)), expected)
+
+    def close(self, name: str) -> None:
+        table = self.part.table("what", "calls", "bytes compared", "")
+        for group, count in self.n_results.items():
+            wrong = sum(fault.startswith(group) for fault in self.faults)
+            verdict = f"{wrong} differ" if wrong else "equal"
+            table.rows.append([group, str(count), f"{self.n_bytes[group]:,}", verdict])
+        self.part.check(name, not self.faults, "; ".join(self.faults[:5]))
+
+
+def equality(part: Part, driver: Driver, quick: bool) -> None:
+    """Every element type, layout, method, label kind, view and size against the CPU engine."""
+    compare = Comparison(part, driver)
+    sizes = SIZES if quick else SIZES + REAL_SIZES
+    label_kinds = itertools.cycle(calls.LABELS)
+    layouts = itertools.product(calls.DTYPES, calls.LAYOUTS, (False, True), sizes)
+    for seed, (dtype, layout, has_views, shape) in enumerate(layouts):
+        if quick and seed % 5:
+            continue
+        op = Operator(**BUSY, **(VIEWS if has_views else {}))
+        labels = next(label_kinds)
+        batch = Batch.random(shape, dtype, layout, labels, 1 + seed % 2, seed)
+        group = f"{dtype}, {layout}"
+        compare.mix(group, op, batch, f"{group}: {shape}, labels {labels}, views {has_views}", seed)
+    part.save()
+
+    for method, shape in itertools.product(METHODS, sizes[:3] if quick else sizes):
+        for augmented in (0.0, 1.0):
+            changes = {"method_weights": {method: 1.0}, "p_aug": augmented, "p_smooth": augmented, "p_apply": 1.0}
+            op = Operator(**{**BUSY, **changes})
+            plan = op.draw(shape, 3)
+            group = f"masks of {method}"
+            expected = calls.masks(op, plan, shape, OnCpu())
+            got = calls.masks(op, plan, shape, OnDevice(compare.stream))
+            compare.add(group, f"{group}: {shape}, augmented {augmented}", got, expected)
+    part.save()
+
+    for merge, k in itertools.product(("product", "sum"), (2, 8)):
+        op = Operator(**{**BUSY, "merge": merge, "k_min": k if k == 8 else 1, "k_max": k})
+        for seed, (height, width) in enumerate(ODD_SIZES[:: 3 if quick else 1] + ([] if quick else LARGE_SIZES)):
+            shape = Shape(2 if height * width > 4000 else 6, 1, height, width)
+            batch = Batch.random(shape, "float32", "NCHW", "int64", 2, seed)
+            compare.mix("odd sizes", op, batch, f"odd sizes: {shape}, {merge}, k {k}", seed)
+    part.save()
+
+    op = Operator(**BUSY, **VIEWS)
+    for shape, seed in zip(sizes, itertools.count()):
+        plan = op.draw(shape, seed)
+        for bits in (8, 16, 32, 64):
+            results = [calls.maps(op, plan, shape, bits, where) for where in (OnDevice(compare.stream), OnCpu())]
+            compare.add("label maps", f"label maps: {shape}, {bits} bits", *results)
+        for dtype, views in itertools.product(("float32", "float16", "bfloat16"), (1, 2)):
+            batch = Batch.random(shape, dtype, calls.LAYOUTS[seed % 3], "none", views, seed)
+            results = [calls.backward(op, plan, batch, where) for where in (OnDevice(compare.stream), OnCpu())]
+            compare.add("gradients", f"gradients: {shape}, {dtype}, {views} views", *results)
+        uploaded = DevicePlan(driver, op, shape, pooled=bool(seed % 2))
+        calls.plan_upload(plan.address, uploaded.address, compare.stream.handle)
+        batch = Batch.random(shape, "float32", "NCHW", "rows", 2, seed)
+        results = [calls.mix(op, plan, batch, OnCpu()), calls.mix(op, uploaded, batch, OnDevice(compare.stream))]
+        compare.add("uploaded plans", f"uploaded plans: {shape}", results[1], results[0])
+    compare.close("every byte is the CPU engine's")
+
+
+def graphs(part: Part, driver: Driver, quick: bool) -> None:
+    """A graph captured once, replayed under plan after plan."""
+    compare = Comparison(part, driver)
+    stream, op = compare.stream, Operator(**BUSY)
+    table = part.table("shape", "kernels", "other nodes", "replays")
+    for shape in SIZES[:1] + SIZES[2:3] if quick else [Shape(128, 3, 32, 32), Shape(8, 3, 224, 224)]:
+        batch = Batch.random(shape, "float32", "NCHW", "int64", 1, 5)
+        for is_pooled in (False, True):
+            plan, device_plan = op.draw(shape, 0), DevicePlan(driver, op, shape, pooled=is_pooled)
+            where = OnDevice(stream)
+            inputs = Tensors(where.place(batch.inputs()), where.device)
+            outputs = batch.outputs()
+            placed = Tensors(where.place(outputs), where.device)
+            calls.plan_upload(plan.address, device_plan.address, stream.handle)
+            stream.synchronize()
+            with stream.capture() as captured:
+                calls.apply(op, device_plan, inputs, batch.n_classes, placed, stream.handle)
+            graph = captured[0]
+            replays = 3 if quick else 20
+            for seed in range(replays):
+                op.redraw(plan, shape, seed)
+                calls.plan_upload(plan.address, device_plan.address, stream.handle)
+                graph.launch(stream)
+                where.read_back(outputs)
+                what = f"replays: {shape}, plan {seed}, pooled workspace {is_pooled}"
+                compare.add("replays", what, outputs, calls.mix(op, plan, batch, OnCpu()))
+            memory = "workspace of the pool" if is_pooled else "workspace of the caller"
+            table.rows.append([f"{shape}, {memory}", str(graph.n_kernels), str(graph.n_others), str(replays)])
+            if not is_pooled:
+                most = 2
+                part.check(f"at most {most} launches for {shape}", graph.n_kernels <= most, str(graph.n_kernels))
+    host_plan = op.draw(shape, 1)
+    message = ""
+    try:
+        with stream.capture():
+            calls.apply(op, host_plan, inputs, batch.n_classes, placed, stream.handle)
+    except lib.MiamixError as error:
+        message = str(error)
+    part.check("a plan that is not uploaded is refused while capturing", "is capturing" in message, message)
+    compare.close("each replay follows the plan that was uploaded before it")
+
+
+def streams(part: Part, driver: Driver, quick: bool) -> None:
+    """Many streams and threads at once, each batch after its own plan, which is freed at once."""
+    n_streams, n_batches = (3, 3) if quick else (16, 40)
+    shapes = SIZES if quick else [Shape(32, 3, 32, 32), Shape(6, 3, 224, 224), Shape(5, 2, 71, 61)]
+    op, compare = Operator(**BUSY), Comparison(part, driver)
+    all_streams = [Stream(driver) for _ in range(n_streams)]
+    start = threading.Barrier(n_streams)
+
+    def work(index: int) -> list[tuple[str, dict[str, Array], dict[str, Array]]]:
+        driver.enter()
+        stream, shape = all_streams[index], shapes[index % len(shapes)]
+        where = OnDevice(stream)
+        batch = Batch.random(shape, ("float32", "uint8", "bfloat16")[index % 3], "NCHW", "int64", 2, index)
+        inputs = Tensors(where.place(batch.inputs()), where.device)
+        results = [batch.outputs() for _ in range(n_batches)]
+        rooms = [OnDevice(stream) for _ in results]
+        placed = [Tensors(room.place(outputs), room.device) for room, outputs in zip(rooms, results)]
+        start.wait()
+        for seed, tensors in enumerate(placed):
+            plan = op.draw(shape, seed, index << 20)
+            calls.apply(op, plan, inputs, batch.n_classes, tensors, stream.handle)
+            del plan
+        for room, outputs in zip(rooms, results):
+            room.read_back(outputs)
+        expected = [calls.mix(op, op.draw(shape, seed, index << 20), batch, OnCpu()) for seed in range(n_batches)]
+        whats = (f"streams: stream {index}, batch {seed}, {shape}" for seed in range(n_batches))
+        return list(zip(whats, results, expected))
+
+    with ThreadPoolExecutor(n_streams) as pool:
+        for what, got, expected in itertools.chain(*pool.map(work, range(n_streams))):
+            compare.add("streams", what, got, expected)
+    compare.close(f"{n_streams} threads with a stream each, {n_batches} batches each without waiting")
+
+
+#: Writes to address 0. The stand-in driver runs a mistake of its own of that name.
+FAULT = """.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry past_the_end(.param .u64 address)
+{
+  .reg .b64 %at;
+  ld.param.u64 %at, [address];
+  st.global.u32 [%at], 0;
+  ret;
+}
+"""
+
+
+def faults(part: Part, driver: Driver, quick: bool) -> None:
+    """What cannot be checked before, and a context that is broken."""
+    stream, op, shape = Stream(driver), Operator(), Shape(4, 1, 8, 8)
+    batch = Batch.random(shape, "float32", "NCHW", "int64", 1, 0)
+    assert batch.labels is not None
+    batch.labels.memory.view("int64")[:] = [0, 1, 99, 2]
+    mixed = calls.mix(op, op.draw(shape, 0), batch, OnDevice(stream))
+    message = _message(lambda: calls.check_labels(stream.handle))
+    part.check("a class id that is too large is told of", "labels" in message and "99" not in message, message)
+    part.check("and told of once", _message(lambda: calls.check_labels(stream.handle)) == "")
+    batch.labels.memory.view("int64")[2] = -1
+    ignored = calls.mix(op, op.draw(shape, 0), batch, OnCpu())
+    found = calls.differences(mixed, ignored)
+    part.check("its label is mixed as one that is ignored", not found, "; ".join(found))
+
+    kernel = driver.load(FAULT, "past_the_end")
+    address = C.c_uint64(0)
+    parameters = (C.c_void_p * 1)(C.addressof(address))
+    sizes = (C.c_uint(number) for number in (1, 1, 1, 64, 1, 1, 256))
+    driver.call("cuLaunchKernel", kernel, *sizes, stream.handle, parameters, None)
+    try:
+        stream.synchronize()
+        part.check("a kernel that writes nowhere breaks the context", False)
+    except CudaError as error:
+        part.check("a kernel that writes nowhere breaks the context", True, str(error))
+    for attempt in ("at once", "and again"):
+        outputs = batch.outputs()
+        inputs = Tensors(OnCpu().place(batch.inputs()), calls.CUDA)  # addresses that nothing gets to
+        placed = Tensors(OnCpu().place(outputs), calls.CUDA)
+        plan = op.draw(shape, 1)
+        arguments = op, plan, inputs, batch.n_classes, placed, stream.handle
+        error = _error(lambda: calls.apply(*arguments))
+        is_cuda = error is not None and error.status == lib.Status.CUDA
+        part.check(f"then each call says so, {attempt}", is_cuda, str(error))
+    expected = calls.mix(op, op.draw(shape, 1), batch, OnCpu())
+    part.check("the CPU engine goes on", (expected["label_weight"].memory.view("float32") >= 0).all())
+
+
+def _error(call: Any) -> lib.MiamixError | None:
+    try:
+        call()
+    except lib.MiamixError as error:
+        return error
+    return None
+
+
+def _message(call: Any) -> str:
+    return str(_error(call) or "")
+
+
+def load(part: Part, driver: Driver, quick: bool) -> None:
+    """The first call on a context, which has the driver compile the PTX."""
+    stream, op, shape = Stream(driver), Operator(), Shape(2, 1, 8, 8)
+    plan, device_plan = op.draw(shape, 0), DevicePlan(driver, op, shape)
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        calls.plan_upload(plan.address, device_plan.address, stream.handle)
+        times.append((time.perf_counter() - start) * 1e3)
+    stream.synchronize()
+    cache = os.environ.get("MIAMIX_CUDA_CACHE", "")
+    part.table("compile cache", "first call, ms", "second, ms").rows.append([cache, *(f"{t:.2f}" for t in times)])
+    part.check("the kernels load", True)
+

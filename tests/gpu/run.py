@@ -1,0 +1,262 @@
+"""Everything of MiAMix that needs a GPU, in one call, and the report of it.
+
+    python3 run.py --out DIR
+
+``cargo xtask gpu pack`` makes the folder that this runs in: it needs Python 3.10 with NumPy and a CUDA driver, and
+takes torch, timm, kornia, torchvision, onnxruntime and compute-sanitizer where they are. Each part is a process of its
+own, so that a crash or a broken context ends nothing else; the report is written again after each. The exit status is 1
+where a check failed, 2 where a part did not come to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+CARRIED = HERE / "carried"  # wheels that were missing, unpacked
+sys.path.append(str(CARRIED))
+
+from part import Part  # noqa: E402
+
+#: Parts in their order: the title, and the seconds that it may take.
+PARTS = {
+    "equality": ("The bytes of the CPU engine", 150),
+    "graphs": ("Graphs", 40),
+    "streams": ("Streams", 40),
+    "faults": ("Errors", 30),
+    "load": ("Loading", 60),
+    "timings": ("Times", 120),
+    "training": ("Training", 150),
+    "onnx": ("ONNX Runtime", 60),
+    "memcheck": ("compute-sanitizer memcheck", 90),
+    "racecheck": ("compute-sanitizer racecheck", 90),
+    "synccheck": ("compute-sanitizer synccheck", 60),
+}
+SANITIZERS = ("memcheck", "racecheck", "synccheck")
+#: What a machine without a GPU cannot show.
+NEEDS_HARDWARE = ("tells no time", "has no CUDA device", "CUDAExecutionProvider: onnxruntime", "ModuleNotFoundError")
+NEEDED = {"training": "torch", "onnx": "onnxruntime"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE / "report", help="folder for the report")
+    parser.add_argument("--seconds", type=float, default=570, help="for all parts together [default: 570]")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts alone")
+    rehearsal = "a rehearsal on the stand-in driver of tests/cuda, which tells no time"
+    parser.add_argument("--without-hardware", action="store_true", help=rehearsal)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        run_part(options.part, options.out, options.quick)
+        return 0
+    return run_all(options)
+
+
+def run_part(name: str, path: Path, quick: bool) -> None:
+    """One part, in this process; its findings go to a file."""
+    part = Part(PARTS[name][0] if name in PARTS else name, path)
+    if name == "training":
+        from training import training
+
+        training(part, quick)
+    elif name == "onnx":
+        from onnx_host import onnx_host
+
+        onnx_host(part, HERE / "models", quick)
+    else:
+        import checks
+        from driver import Driver
+        from timings import timings
+
+        driver = Driver()
+        if name == "describe":
+            part.prose = json.dumps(driver.description() | {"stand-in": driver.is_stand_in})
+        elif name == "sanitized":
+            for check in (checks.equality, checks.graphs, checks.streams):
+                check(part, driver, True)
+        else:
+            {**vars(checks), "timings": timings}[name](part, driver, quick)
+    part.finished = True
+    part.save()
+
+
+class Runner:
+    """Runs parts as processes."""
+
+    def __init__(self, folder: Path, quick: bool, seconds: float) -> None:
+        self.folder, self.quick = folder, quick
+        self.end = time.monotonic() + seconds
+
+    def run(self, name: str, seconds: float, before: tuple[str, ...] = (), **variables: str) -> tuple[Part, int]:
+        """What a part found, and its exit status; a part that is stopped or crashes says so."""
+        path = self.folder / f"{name}.json"
+        path.unlink(missing_ok=True)
+        command = [*before, sys.executable, str(HERE / "run.py"), "--part", name, "--out", str(path)]
+        if self.quick:
+            command.append("--quick")
+        limit = min(seconds, self.end - time.monotonic())
+        said, status = "there was no time left", -1
+        if limit > 1:
+            environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
+            try:
+                done = subprocess.run(
+                    command, env=environment, timeout=limit, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                )
+                said, status = done.stdout, done.returncode
+            except subprocess.TimeoutExpired as stopped:
+                output = stopped.stdout or b""
+                text = output if isinstance(output, str) else output.decode(errors="replace")
+                said = f"{text}\nstopped after {limit:.0f} s"
+        (self.folder / f"{name}.log").write_text(said)
+        part = Part.load(path) if path.exists() else Part(PARTS.get(name, (name, 0))[0])
+        if status != 0 or not part.finished:
+            part.finished = False
+            part.check("the part runs to its end", False, f"exit status {status}: …{said[-600:]}")
+        return part, status
+
+
+def run_all(options: argparse.Namespace) -> int:
+    rehearsed = options.without_hardware
+    install_carried()
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Runner(Path(folder), rehearsed, options.seconds)
+        described, _ = runner.run("describe", 60)
+        if not described.finished:
+            print(described.checks[-1].detail, file=sys.stderr)
+            return 1
+        about = json.loads(described.prose)
+        if about.pop("stand-in") != rehearsed:
+            # So that no report of the stand-in is taken for one of hardware.
+            which = "real" if rehearsed else "the stand-in"
+            print(f"the driver is {which}: see --without-hardware", file=sys.stderr)
+            return 1
+        options.out.mkdir(parents=True, exist_ok=True)
+        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        card = re.sub(r"[^a-z0-9]+", "-", about["card"].lower()).strip("-")
+        path = options.out / f"{today}-{card}.md"
+        parts: list[Part] = []
+        for name in options.only:
+            print(f"── {PARTS[name][0]}", flush=True)
+            parts.append(one(runner, name))
+            for check in parts[-1].checks:
+                if not check.passed:
+                    print(f"   FAILED {check.name}: {check.detail}", flush=True)
+            print(f"   {summary(parts[-1])} ({parts[-1].seconds:.1f} s)", flush=True)
+            path.write_text(report(about, today, parts, rehearsed))
+    print(path)
+    unfinished = [part for part in parts if not part.finished]
+    failed = [check for part in parts for check in part.checks if not check.passed]
+    unexpected = [why for part in parts for why in part.not_run if not any(text in why for text in NEEDS_HARDWARE)]
+    if rehearsed and unexpected:
+        print("\n".join(["not run, and not for want of hardware:", *unexpected]), file=sys.stderr)
+        return 1
+    return 2 if unfinished else 1 if failed else 0
+
+
+def one(runner: Runner, name: str) -> Part:
+    """A part, however it is run."""
+    title, seconds = PARTS[name]
+    missing = NEEDED.get(name)
+    if missing and importlib.util.find_spec(missing) is None:
+        return Part(title, not_run=[f"ModuleNotFoundError: {missing}"], finished=True)
+    if name in SANITIZERS:
+        tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+        if tool is None:
+            why = "compute-sanitizer is neither on the PATH nor in /usr/local/cuda"
+            return Part(title, not_run=[why], finished=True)
+        # What calls of the driver answer is checked by the parts themselves.
+        options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--error-exitcode", "9")
+        part, status = runner.run("sanitized", seconds, (tool, *options))
+        part.title, part.tables = title, []
+        part.check("nothing is reported", status == 0, f"exit status {status}")
+        lines = (runner.folder / "sanitized.log").read_text().splitlines()
+        part.prose = "\n".join(line for line in lines if "SUMMARY" in line)
+        return part
+    if name == "load":
+        return load(runner, title, seconds)
+    return runner.run(name, seconds)[0]
+
+
+def load(runner: Runner, title: str, seconds: float) -> Part:
+    """The same part without the driver's cache of compiled kernels, with an empty one, and with what that left."""
+    whole = Part(title, finished=True)
+    table = whole.table("compile cache", "first call, ms", "second, ms")
+    with tempfile.TemporaryDirectory() as cache:
+        for state in ("none", "empty", "filled"):
+            variables = {"MIAMIX_CUDA_CACHE": state, "CUDA_CACHE_PATH": cache}
+            part, _ = runner.run("load", seconds, CUDA_CACHE_DISABLE="1" if state == "none" else "0", **variables)
+            whole.checks += part.checks
+            whole.finished &= part.finished
+            whole.seconds += part.seconds
+            whole.not_run += part.not_run
+            table.rows += [row for found in part.tables for row in found.rows]
+    return whole
+
+
+def install_carried() -> None:
+    """Unpacks carried wheels of packages that are missing here."""
+    for wheel in sorted((HERE / "wheels").glob("*.whl")):
+        if importlib.util.find_spec(wheel.name.split("-")[0]) is None:
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+            subprocess.run([*command, "--target", str(CARRIED), str(wheel)], check=False)
+            importlib.invalidate_caches()
+
+
+def summary(part: Part) -> str:
+    passed = sum(check.passed for check in part.checks)
+    words = [f"{passed} passed", f"{len(part.checks) - passed} failed"]
+    return ", ".join(words + ([f"{len(part.not_run)} not run"] if part.not_run else []))
+
+
+def report(about: dict[str, str], today: str, parts: list[Part], rehearsed: bool) -> str:
+    """The whole page."""
+    packed = json.loads((HERE / "about.json").read_text())
+    facts = {
+        "date": today,
+        **about,
+        "commit": packed["commit"],
+        "machine": f"{platform.system()} {platform.release()}, {os.cpu_count()} CPU cores",
+        "Python": platform.python_version(),
+    }
+    lines = [f"# {about['card']}, {today}", ""]
+    if rehearsed:
+        lines += ["A rehearsal on the stand-in driver: no hardware has confirmed anything here.", ""]
+    lines += ["<!-- Written by `cargo xtask gpu`. -->", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    lines += ["", "| part | |", "|---|---|"]
+    lines += [f"| {part.title} | {summary(part)} |" for part in parts]
+    for part in parts:
+        lines += ["", f"## {part.title}"]
+        if part.prose:
+            lines += ["", part.prose]
+        for table in part.tables:
+            lines += ["", row(table.columns), row(["---"] * len(table.columns)), *map(row, table.rows)]
+        if part.checks:
+            lines += ["", "| check | | |", "|---|---|---|"]
+            lines += [row([c.name, "passed" if c.passed else "**failed**", c.detail]) for c in part.checks]
+        if part.not_run:
+            lines += ["", "Not run:", "", *(f"* {why}" for why in part.not_run)]
+    return "\n".join(lines) + "\n"
+
+
+def row(cells: list[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+//! What only a GPU can show: packed here into one folder, and run there in one call, without Rust.
+
+use crate::command;
+use crate::cuda;
+use crate::partial::Partial;
+use crate::python::{PIP_HELP, Python, Venv};
+use crate::wheel;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Packs all that a machine with a GPU needs into target/gpu: there, `python3 run.py --out DIR` runs it.
+    Pack(PackOptions),
+    /// Packs, and runs it on this machine; the report goes to docs/gpu.
+    Run(RunOptions),
+}
+
+#[derive(Args)]
+struct PackOptions {
+    /// The library for every Linux with glibc 2.17 or later: builds through zig.
+    #[arg(long)]
+    portable: bool,
+    /// The Python of that machine, for the wheels of packages that may be missing there.
+    #[arg(long, value_name = "VERSION", default_value = "3.12")]
+    python_version: String,
+}
+
+#[derive(Args)]
+struct RunOptions {
+    /// A Python with NumPy and torch.
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: PathBuf,
+    #[command(flatten)]
+    pack: PackOptions,
+}
+
+/// Models for ONNX Runtime: type of images, order of axes, labels.
+const MODELS: [[&str; 3]; 3] = [["f32", "nchw", "ids"], ["f16", "nhwc", "soft"], ["u8", "nhwc", "ids"]];
+/// What may be sent to a machine elsewhere, with the working tree beside it.
+const MOST_BYTES: u64 = 60 << 20;
+const REPORTS: &str = "docs/gpu";
+
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let folder = workspace.target.join("gpu");
+    let pack_options = match &options.task {
+        Task::Pack(pack) => pack,
+        Task::Run(run) => &run.pack,
+    };
+    command::run(&mut workspace.release_build())?;
+    let library = if pack_options.portable { wheel::portable_library(workspace)? } else { workspace.library() };
+    let bytes = pack(workspace, &library, &folder, Some(&pack_options.python_version))?;
+    match &options.task {
+        Task::Pack(_) => {
+            println!("{}: {:.1} MiB; there: python3 run.py --out DIR", folder.display(), bytes as f64 / 1_048_576.0);
+            Ok(())
+        }
+        Task::Run(run) => {
+            let mut python = Command::new(&run.python);
+            python.arg(folder.join("run.py")).arg("--out").arg(workspace.root.join(REPORTS));
+            command::run(&mut python)
+        }
+    }
+}
+
+/// Packs everything into a folder, which then holds nothing else; its size in bytes.
+///
+/// `wheels_for`: the Python for which to bring packages that may be missing there.
+fn pack(workspace: &Workspace, library: &Path, folder: &Path, wheels_for: Option<&str>) -> Result<u64> {
+    let partial = Partial::of(folder)?;
+    let package = partial.path().join("miamix");
+    copy_scripts(&workspace.existing("tests/gpu")?, partial.path())?;
+    copy_scripts(&workspace.existing("bindings/python/miamix")?, &package)?;
+    fs::copy(library, package.join("libmiamix.so")).with_context(|| format!("cannot copy {}", library.display()))?;
+    let models = partial.path().join("models");
+    fs::create_dir_all(&models)?;
+    for [dtype, layout, labels] in MODELS {
+        let mut model = Command::new(workspace.program());
+        model.args(["model", "--dtype", dtype, "--layout", layout, "--channels", "3", "--label-smoothing", "0.1"]);
+        model.args(if labels == "soft" { &["--soft-labels"][..] } else { &["--num-classes", "10"] });
+        command::capture(model.arg("--out").arg(models.join(format!("{dtype}-{layout}-{labels}.onnx"))))?;
+    }
+    if let Some(version) = wheels_for {
+        download(workspace, version, &partial.path().join("wheels"))?;
+    }
+    let about = serde_json::json!({ "commit": commit(workspace) });
+    fs::write(partial.path().join("about.json"), about.to_string())?;
+    let bytes = size(partial.path())?;
+    if bytes > MOST_BYTES {
+        bail!("{} would have {bytes} bytes, and {MOST_BYTES} are the most that is sent", folder.display());
+    }
+    partial.replace()?;
+    Ok(bytes)
+}
+
+fn copy_scripts(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            fs::copy(&path, to.join(path.file_name().context("a file")?))?;
+        }
+    }
+    Ok(())
+}
+
+/// Peers whose packages machines with torch may lack.
+fn download(workspace: &Workspace, version: &str, to: &Path) -> Result<()> {
+    let venv = Venv::of(workspace, "wheel", &workspace.existing("xtask/wheel-requirements.txt")?, &Python::find()?)?;
+    let mut pip = venv.pip();
+    pip.args(["download", "--no-deps", "--only-binary", ":all:", "--implementation", "cp"]);
+    pip.args(["--python-version", version, "--platform", "manylinux2014_x86_64", "--dest"]).arg(to);
+    pip.arg("--requirement").arg(workspace.existing("xtask/gpu-requirements.txt")?);
+    let log = workspace.log("gpu-wheels");
+    command::run_quietly("Downloading kornia, to measure it beside ours", &mut pip, &log).context(PIP_HELP)
+}
+
+/// The commit that is packed, and whether files differ from it.
+fn commit(workspace: &Workspace) -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").current_dir(&workspace.root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    match (git(&["rev-parse", "HEAD"]), git(&["status", "--porcelain", "--untracked-files=no"])) {
+        (Some(commit), Some(changes)) if changes.is_empty() => commit,
+        (Some(commit), _) => format!("{commit}, with changes"),
+        (None, _) => "unknown".to_owned(),
+    }
+}
+
+fn size(folder: &Path) -> Result<u64> {
+    fs::read_dir(folder)?.try_fold(0, |sum, entry| {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        Ok(sum + if metadata.is_dir() { size(&entry.path())? } else { metadata.len() })
+    })
+}
+
+/// Runs all of it on the stand-in driver, where only the numbers are missing.
+///
+/// `venv`: with torch, NumPy and ONNX Runtime.
+pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
+    let folder = workspace.target.join("gpu-rehearsal");
+    pack(workspace, &workspace.library(), &folder, None)?;
+    let before = |name: &str, first: PathBuf| {
+        let inherited = std::env::var_os(name);
+        std::env::join_paths([first].into_iter().chain(inherited.iter().flat_map(std::env::split_paths)))
+    };
+    let (driver, tools) = (cuda::stand_in(workspace)?, workspace.existing("tests/gpu/stand-in")?);
+    let (libraries, programs) = (before("LD_LIBRARY_PATH", driver)?, before("PATH", tools)?);
+    let rehearsal = || {
+        let mut python = venv.python();
+        python.env("LD_LIBRARY_PATH", &libraries).env("PATH", &programs);
+        python.arg(folder.join("run.py")).arg("--without-hardware").arg("--out").arg(folder.join("report"));
+        python
+    };
+    command::run(&mut rehearsal())?;
+    // A bit that is wrong in what comes from the device: no part that compares may pass.
+    for part in ["equality", "graphs", "streams"] {
+        let mut python = rehearsal();
+        python.env("STAND_IN_FLIP", "1").args(["--only", part]);
+        let status = command::status_within(&mut python, Duration::from_secs(120))?;
+        if status.and_then(|status| status.code()) != Some(1) {
+            bail!("{part} does not notice a bit that is wrong: {status:?}");
+        }
+    }
+    Ok(())
+}
