@@ -597,6 +597,12 @@ public:
         return n_layers;
     }
 
+    /// Writes this plan to one that Op::plan_on_device() made, in the stream's order; it may be freed, or drawn again,
+    /// at once. Before a capture, as it also loads the kernels, and before each replay.
+    void upload(const Plan& device_plan, void* stream = nullptr) const {
+        check(miamix_plan_upload(get(), device_plan.get(), stream));
+    }
+
     /// The handle, still owned.
     miamix_plan* get() noexcept { return handle_.get(); }
     const miamix_plan* get() const noexcept { return handle_.get(); }
@@ -608,6 +614,29 @@ private:
 
     std::unique_ptr<miamix_plan, Free> handle_;
 };
+
+// ---- CUDA ----
+
+/// How much device memory plans and calls take, bytes.
+struct CudaSizes {
+    /// Of a plan.
+    std::size_t plan;
+    /// Of the workspace of every call but backward().
+    std::size_t workspace;
+    /// Of the workspace of every call.
+    std::size_t backward_workspace;
+};
+
+/// Throws InvalidArgument, once, if a class id of num_classes or more was met on the device of a stream, where it gives
+/// a row of zeros: as far as the device has come, for which it does not wait.
+inline void check_labels(void* stream = nullptr) { check(miamix_check_labels(stream)); }
+
+/// The CUDA device that an address is on.
+inline std::int32_t cuda_device_of(const void* address) {
+    std::int32_t device = 0;
+    check(miamix_cuda_device_of(address, &device));
+    return device;
+}
 
 // ---- The operator ----
 
@@ -721,6 +750,23 @@ public:
                   const MutableTensorView& grad_partner_images = {}, void* stream = nullptr) const {
         detail::Argument from(grad_mixed), to(grad_images), to_partner(grad_partner_images);
         check(miamix_backward(get(), plan.get(), from, to, to_partner, stream));
+    }
+
+    /// How much device memory plans and calls take, for any plan that this operator draws for a shape.
+    CudaSizes cuda_sizes(const BatchShape& shape) const {
+        CudaSizes sizes{};
+        check(miamix_cuda_sizes(get(), &shape, &sizes.plan, &sizes.workspace, &sizes.backward_workspace));
+        return sizes;
+    }
+
+    /// Makes a plan in device memory of the caller's, which a captured graph needs: Plan::upload() writes it, and calls
+    /// on CUDA tensors take it as any other. `buffer`: aligned to 16 bytes; `workspace`: to 256, for one stream at a
+    /// time, or null for the stream's pool; both of cuda_sizes() at least, and there as long as the plan is used.
+    Plan plan_on_device(const BatchShape& shape, void* buffer, std::size_t buffer_bytes, void* workspace = nullptr,
+                        std::size_t workspace_bytes = 0) const {
+        miamix_plan* handle = nullptr;
+        check(miamix_plan_on_device(get(), &shape, buffer, buffer_bytes, workspace, workspace_bytes, &handle));
+        return Plan(handle);
     }
 
     /// The handle, still owned.

@@ -1,6 +1,6 @@
 //! Faults of a caller, which the sanitizers have to find: a sanitizer that sees nothing finds these neither.
 //!
-//! `cargo xtask test --only anitizer` runs each alone, and expects the report.
+//! `cargo xtask test --only Sanitizer` runs each alone, and expects the report.
 
 use miamix::{Batch, BatchShape, Config, Executor, ImagesMut, Labels, MiaMix, Output, Result, Threads};
 use ndarray::Array4;

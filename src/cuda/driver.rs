@@ -140,7 +140,7 @@ pub(super) fn device_of_address(address: u64) -> Result<i32> {
     Ok(device)
 }
 
-/// A kernel, by its place in [`Context::kernels`].
+/// A kernel, by its place in [`Loaded::kernels`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {
     Small,

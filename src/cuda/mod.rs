@@ -467,6 +467,7 @@ unsafe fn run(
         return Ok(());
     }
     let grid = Grid::new(&layout, n_fmix)?;
+    let gradient_tiles = if gradient.is_some() { gradient_tiles(layout.shape)? } else { 0 };
     let masks_bytes = if gradient.is_some() { masks_bytes(layout.shape) } else { 0 };
     let needed = masks_bytes + grid.plan_at + plan_bytes;
     let pooled = match workspace {
@@ -512,12 +513,17 @@ unsafe fn run(
     }
     let Some(mut gradient) = gradient else { return Ok(()) };
     grid.describe(&layout, plan_address, memory, &mut gradient);
-    gradient.masks = masks;
-    gradient.tiles = (layout.shape.height * layout.shape.width).div_ceil(BLOCK as usize) as u32;
-    let blocks = layout.shape.samples as u64 * u64::from(gradient.tiles);
-    check_blocks(layout.shape, blocks)?;
+    (gradient.masks, gradient.tiles) = (masks, gradient_tiles);
+    let blocks = layout.shape.samples as u32 * gradient_tiles;
     // SAFETY: as above.
-    unsafe { stream.launch(Kernel::Backward, blocks as u32, 0, &gradient) }
+    unsafe { stream.launch(Kernel::Backward, blocks, 0, &gradient) }
+}
+
+/// Blocks of a gradient for each image, a thread a pixel.
+fn gradient_tiles(shape: BatchShape) -> Result<u32> {
+    let tiles = (shape.height * shape.width).div_ceil(BLOCK as usize);
+    check_blocks(shape, (shape.samples * tiles) as u64)?;
+    Ok(tiles as u32)
 }
 
 /// What renders the masks of a plan.

@@ -1,4 +1,4 @@
-// Part of driver.cpp: what an application calls of the driver beside the library (tests/gpu/cuda.py does).
+// Part of driver.cpp: what an application calls of the driver beside the library (tests/gpu/driver.py does).
 //
 // Waiting for a stream does what is on it. A fault of a kernel stays: from then on every call fails with its code, as
 // on a device. Events tell no time.
@@ -49,9 +49,10 @@ API CUresult cuMemFree_v2(uint64_t address) {
   auto found = allocations.find((void*)address);
   if (found == allocations.end()) return INVALID_VALUE;
   char* memory = (char*)address;
-  for (int i = 1; i <= 512; ++i) {
-    if (memory[-i] == 0x5A && memory[(found->second + 511) / 512 * 512 + i - 1] == 0x5A) continue;
-    fprintf(stderr, "the stand-in driver: something was written beside %zu bytes of device memory\n", found->second);
+  const size_t bytes = found->second, end = (bytes + 511) / 512 * 512 + 512;
+  const auto untouched = [](char byte) { return byte == 0x5A; };
+  if (!std::all_of(memory - 512, memory, untouched) || !std::all_of(memory + bytes, memory + end, untouched)) {
+    fprintf(stderr, "the stand-in driver: something was written beside %zu bytes of device memory\n", bytes);
     abort();
   }
   free(memory - 512);

@@ -4,6 +4,7 @@
 // the test calls `stand_in_run`. So whatever the library must not touch before the device is done (pinned memory, a
 // workspace) is touched too early here if it is at all. A captured queue is a graph, which runs as often as it is asked.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>

@@ -30,7 +30,10 @@ class Driver:
     """The driver, and the primary context of device 0, current on the thread that makes this."""
 
     def __init__(self) -> None:
-        self._library = C.CDLL("libcuda.so.1")
+        try:
+            self._library = C.CDLL("libcuda.so.1")
+        except OSError as cause:
+            raise SystemExit(f"there is no CUDA driver here: {cause}") from None
         #: Whether this is the stand-in of tests/cuda, which runs kernels on the CPU and tells no time.
         self.is_stand_in = hasattr(self._library, "stand_in_run")
         self.call("cuInit", C.c_uint(0))

@@ -50,7 +50,10 @@ class Part:
             self.seconds = time.monotonic() - self._start
             values = asdict(self)
             values.pop("path"), values.pop("_start")
-            self.path.write_text(json.dumps(values))
+            # In one step: whoever is stopped while it writes leaves the file as it was.
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps(values))
+            new.replace(self.path)
 
     @classmethod
     def load(cls, path: Path) -> Part:

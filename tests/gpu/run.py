@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,9 @@ PARTS = {
     "synccheck": ("compute-sanitizer synccheck", 60),
 }
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
-#: What a machine without a GPU cannot show.
-NEEDS_HARDWARE = ("tells no time", "has no CUDA device", "CUDAExecutionProvider: onnxruntime", "ModuleNotFoundError")
+#: What a rehearsal cannot show: what needs hardware, and peers, which are no part of the tests' environment.
+NOT_REHEARSED = ("tells no time", "has no CUDA device", "CUDAExecutionProvider: onnxruntime")
+NOT_REHEARSED += tuple(f"No module named '{peer}'" for peer in ("timm", "torchvision", "kornia"))
 NEEDED = {"training": "torch", "onnx": "onnxruntime"}
 
 
@@ -104,8 +106,9 @@ class Runner:
 
     def run(self, name: str, seconds: float, before: tuple[str, ...] = (), **variables: str) -> tuple[Part, int]:
         """What a part found, and its exit status; a part that is stopped or crashes says so."""
-        path = self.folder / f"{name}.json"
+        path, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
         path.unlink(missing_ok=True)
+        log.write_text("")
         command = [*before, sys.executable, str(HERE / "run.py"), "--part", name, "--out", str(path)]
         if self.quick:
             command.append("--quick")
@@ -113,16 +116,18 @@ class Runner:
         said, status = "there was no time left", -1
         if limit > 1:
             environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
-            try:
-                done = subprocess.run(
-                    command, env=environment, timeout=limit, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            with log.open("w") as output:
+                # A session of its own: a tool that runs the program goes with it when it is stopped.
+                child = subprocess.Popen(
+                    command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
                 )
-                said, status = done.stdout, done.returncode
-            except subprocess.TimeoutExpired as stopped:
-                output = stopped.stdout or b""
-                text = output if isinstance(output, str) else output.decode(errors="replace")
-                said = f"{text}\nstopped after {limit:.0f} s"
-        (self.folder / f"{name}.log").write_text(said)
+                try:
+                    status = child.wait(limit)
+                except subprocess.TimeoutExpired:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.wait()
+                    output.write(f"\nstopped after {limit:.0f} s")
+            said = log.read_text(errors="replace")
         part = Part.load(path) if path.exists() else Part(PARTS.get(name, (name, 0))[0])
         if status != 0 or not part.finished:
             part.finished = False
@@ -161,7 +166,7 @@ def run_all(options: argparse.Namespace) -> int:
     print(path)
     unfinished = [part for part in parts if not part.finished]
     failed = [check for part in parts for check in part.checks if not check.passed]
-    unexpected = [why for part in parts for why in part.not_run if not any(text in why for text in NEEDS_HARDWARE)]
+    unexpected = [why for part in parts for why in part.not_run if not any(text in why for text in NOT_REHEARSED)]
     if rehearsed and unexpected:
         print("\n".join(["not run, and not for want of hardware:", *unexpected]), file=sys.stderr)
         return 1
@@ -173,7 +178,7 @@ def one(runner: Runner, name: str) -> Part:
     title, seconds = PARTS[name]
     missing = NEEDED.get(name)
     if missing and importlib.util.find_spec(missing) is None:
-        return Part(title, not_run=[f"ModuleNotFoundError: {missing}"], finished=True)
+        return Part(title, not_run=[f"there is no {missing}"], finished=True)
     if name in SANITIZERS:
         tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
         if tool is None:

@@ -48,7 +48,7 @@ pub fn cmake(workspace: &Workspace) -> Result<()> {
     consumer.runs("its static component", "Ninja", &[component("static")], Link::Static)?;
     consumer.runs("both components", "Ninja", &[component("shared;static")], Link::Shared)?;
     consumer.refuses("another version", &[define("VERSION", "9.0")], "compatible with requested version \"9.0\"")?;
-    consumer.refuses("no component", &[component("cuda")], "component cuda is not installed in")?;
+    consumer.refuses("an unknown component", &[component("cuda")], "component cuda is not installed in")?;
     let pkg_config = [define("FROM", "pkg-config"), define("VERSION", ">=9")];
     consumer.refuses("another version, pkg-config", &pkg_config, "miamix>=9")?;
 

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Options {
-    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, the program, the demonstration, the pages;
-    /// neon: the core alone, for 64-bit ARM, in an emulator (a download of 220 MB).
+    /// core: what needs no ONNX Runtime; all: that and ONNX Runtime, Python, Java, the program, the demonstration,
+    /// the pages; neon: the core alone, for 64-bit ARM, in an emulator (a download of 220 MB).
     #[arg(value_enum, default_value_t = Scope::All)]
     scope: Scope,
     /// A step that cannot run is a failure, as it is where CI=true is set.
@@ -111,6 +111,7 @@ fn steps(workspace: &Workspace, scope: Scope) -> Vec<Step<'_>> {
         step("Python: the wheel on every CPython that is here", || wheel::on_every_python(workspace)),
         step("Python: NumPy, torch, ONNX", || python_tests(workspace)),
         step("Python: examples", || python_examples(workspace)),
+        step("C: tensors are DLPack's", || dlpack(workspace)),
         step("CUDA: what a GPU is to run, rehearsed", || gpu::rehearse(workspace, &python_venv(workspace)?)),
         step("C++: the CMake package, every way", || cpp::cmake(workspace)),
         step("C++: a trainer on LibTorch", || cpp::trainer(workspace)),
@@ -331,6 +332,19 @@ fn python_venv(workspace: &Workspace) -> Result<Venv> {
     let venv = torch_venv(workspace)?;
     venv.install_wheel(workspace, &wheel::of_release(workspace)?)?;
     Ok(venv)
+}
+
+/// What `miamix.h` says of DLPack, against DLPack's own header, which ships with torch.
+fn dlpack(workspace: &Workspace) -> Result<()> {
+    let header = torch_venv(workspace)?.site_packages()?.join("torch/include/ATen/dlpack.h");
+    let source = workspace.existing("bindings/c/tests/c/dlpack.c")?;
+    for [variable, default, language, standard] in [["CC", "cc", "c", "c11"], ["CXX", "g++", "c++", "c++17"]] {
+        let mut compile = Command::new(std::env::var_os(variable).unwrap_or_else(|| default.into()));
+        compile.args(["-x", language, &format!("-std={standard}"), "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
+        compile.arg("-I").arg(workspace.existing("include")?).arg("-isystem").arg(header.parent().context("a folder")?);
+        command::run(compile.arg(&source))?;
+    }
+    Ok(())
 }
 
 /// The tests of the Python package, as the wheel installs it.

@@ -185,6 +185,17 @@ fn program(name: &str) -> PathBuf {
 #[cfg(target_os = "linux")]
 #[test]
 fn every_status_is_reached_those_of_cuda_on_the_stand_in_driver() {
+    let source = fs::read_to_string(program("statuses.c")).unwrap();
+    let header = fs::read_to_string(root().join("include/miamix.h")).unwrap();
+    let code = without_comments(&header);
+    let answering =
+        code.split("miamix_status miamix_").skip(1).filter_map(|rest| rest.split_once('(')).map(|(name, _)| name);
+    let functions: Vec<&str> =
+        answering.filter(|name| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())).collect();
+    assert!(functions.len() > 10, "{functions:?}");
+    for name in functions {
+        assert!(source.contains(&format!("miamix_{name}(")), "statuses.c lacks miamix_{name}()");
+    }
     let printed = run_program(&[program("statuses.c")], "c11", &PANICKING, false).unwrap();
     if printed == "reached 0 1 2 3 4 5 6 9\n" {
         assert!(env::var_os("MIAMIX_REQUIRE_CUDA").is_none(), "the stand-in driver is not found");

@@ -37,7 +37,7 @@ miamix_dtype dtype_of(const torch::Tensor& tensor) {
         case torch::kBFloat16: return miamix::dtype_of<miamix::BFloat16>;
         case torch::kByte: return miamix::dtype_of<std::uint8_t>;
         case torch::kLong: return miamix::dtype_of<std::int64_t>;
-        default: throw std::invalid_argument("tensor: must be of a type that is mixed, got " + std::string(tensor.toString()));
+        default: throw std::invalid_argument("tensor: must be of a type that is mixed, got " + tensor.toString());
     }
 }
 
@@ -276,8 +276,8 @@ int main(int argc, char** argv) try {
     std::printf("%lld classes, %lld training images; accuracy on %lld test images:\n",
                 static_cast<long long>(n_classes), static_cast<long long>(images.size()),
                 static_cast<long long>(test.size()));
-    std::printf("  with MiAMix  %5.1f %%\n  without      %5.1f %%\n  chance       %5.1f %%\n", 100 * with, 100 * without,
-                100.0 / static_cast<double>(n_classes));
+    std::printf("  with MiAMix  %5.1f %%\n  without      %5.1f %%\n  chance       %5.1f %%\n", 100 * with,
+                100 * without, 100.0 / static_cast<double>(n_classes));
 } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -927,6 +927,35 @@ static void test_each_tensor_in_turn(const miamix_op *op) {
     miamix_plan_free(plan);
 }
 
+/* What the chapter on CUDA asks of its arguments before it asks for a driver. */
+static void test_cuda_arguments(const miamix_op *op) {
+    miamix_shape shape = batch_shape();
+    miamix_plan *plan = NULL, *none = NULL;
+    size_t bytes = 7;
+    int32_t device = 7;
+    OK(miamix_plan_draw(op, &shape, 7, 0, &plan));
+    FAILS(miamix_cuda_sizes(NULL, &shape, &bytes, NULL, NULL), INVALID_ARGUMENT, "op: must not be NULL, got NULL");
+    FAILS(miamix_cuda_sizes(op, NULL, &bytes, NULL, NULL), INVALID_ARGUMENT, "shape: must not be NULL, got NULL");
+    FAILS(miamix_plan_on_device(NULL, &shape, plan, 1, NULL, 0, &none), INVALID_ARGUMENT,
+          "op: must not be NULL, got NULL");
+    FAILS(miamix_plan_on_device(op, NULL, plan, 1, NULL, 0, &none), INVALID_ARGUMENT,
+          "shape: must not be NULL, got NULL");
+    FAILS(miamix_plan_on_device(op, &shape, plan, 1, NULL, 0, NULL), INVALID_ARGUMENT,
+          "out_plan: must not be NULL, got NULL");
+    FAILS(miamix_plan_upload(NULL, plan, NULL), INVALID_ARGUMENT, "plan: must not be NULL, got NULL");
+    FAILS(miamix_plan_upload(plan, NULL, NULL), INVALID_ARGUMENT, "device_plan: must not be NULL, got NULL");
+    FAILS(miamix_cuda_device_of(plan, NULL), INVALID_ARGUMENT, "out_device: must not be NULL, got NULL");
+    CHECK(miamix_cuda_device_of(NULL, &device) != MIAMIX_STATUS_OK);
+    /* Too little memory, none, and more than there is. */
+    CHECK(miamix_plan_on_device(op, &shape, plan, 0, NULL, 0, &none) != MIAMIX_STATUS_OK);
+    CHECK(miamix_plan_on_device(op, &shape, NULL, SIZE_MAX, NULL, 0, &none) != MIAMIX_STATUS_OK);
+    shape.samples = UINT64_MAX;
+    CHECK(miamix_cuda_sizes(op, &shape, &bytes, &bytes, &bytes) != MIAMIX_STATUS_OK);
+    CHECK(miamix_plan_on_device(op, &shape, plan, SIZE_MAX, NULL, 0, &none) != MIAMIX_STATUS_OK);
+    CHECK(bytes == 7 && device == 7 && none == NULL);
+    miamix_plan_free(plan);
+}
+
 int main(void) {
     miamix_op *op = NULL;
     test_versions();
@@ -938,6 +967,7 @@ int main(void) {
     test_backward(op);
     test_bad_tensors(op);
     test_each_tensor_in_turn(op);
+    test_cuda_arguments(op);
     miamix_op_free(op);
     if (n_failed != 0) {
         printf("%d checks failed\n", n_failed);

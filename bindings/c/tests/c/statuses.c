@@ -126,6 +126,7 @@ static void test_internal(const miamix_op *op) {
     miamix_op *no_op = NULL;
     int64_t partner_index[N] = {7, 7};
     uint32_t n_layers = 7;
+    int32_t device = 7;
     size_t length = 7;
     maps.dtype.code = out_masks.dtype.code = MIAMIX_DTYPE_CODE_INT;
     EXPECT(miamix_plan_draw(op, &shape, 1, 0, &plan), OK, "");
@@ -147,10 +148,15 @@ static void test_internal(const miamix_op *op) {
     EXPECT(miamix_backward(op, plan, &in, &out, NULL, NULL), INTERNAL, message);
     out_masks.dtype.code = MIAMIX_DTYPE_CODE_FLOAT;
     EXPECT(miamix_masks(op, plan, &out_masks, NULL, NULL), INTERNAL, message);
+    EXPECT(miamix_cuda_sizes(op, &shape, &length, &length, &length), INTERNAL, message);
+    EXPECT(miamix_plan_on_device(op, &shape, images, sizeof images, NULL, 0, &none), INTERNAL, message);
+    EXPECT(miamix_plan_upload(plan, plan, NULL), INTERNAL, message);
+    EXPECT(miamix_check_labels(NULL), INTERNAL, message);
+    EXPECT(miamix_cuda_device_of(images, &device), INTERNAL, message);
     unsetenv("MIAMIX_TEST_PANIC");
     CHECK(is_untouched() && ((unsigned char *)&config)[0] == 0xA5);
     CHECK(no_op == NULL && none == NULL && length == 7 && n_layers == 7 && partner_index[0] == 7);
-    CHECK(out_shape.samples == 7);
+    CHECK(out_shape.samples == 7 && device == 7);
     EXPECT(mix(op, MIAMIX_DEVICE_TYPE_CPU, NULL), OK, "");
     miamix_plan_free(plan);
 }

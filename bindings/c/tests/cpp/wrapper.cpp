@@ -230,7 +230,8 @@ void test_views() {
 template <class... Arguments>
 constexpr bool is_output = std::is_constructible_v<MutableTensorView, Arguments...>;
 static_assert(is_output<float*, Extents> && !is_output<const float*, Extents>);
-static_assert(is_output<std::vector<float>&> && !is_output<const std::vector<float>&> && !is_output<std::vector<float>>);
+static_assert(is_output<std::vector<float>&> && !is_output<std::vector<float>>);
+static_assert(!is_output<const std::vector<float>&>);
 static_assert(is_output<std::vector<float>&, Extents> && !is_output<std::vector<float>, Extents>);
 static_assert(!is_output<TensorView> && std::is_convertible_v<MutableTensorView, TensorView>);
 static_assert(!is_output<void*, Extents> && !std::is_constructible_v<TensorView, void*, Extents>);
@@ -408,7 +409,8 @@ void test_mixing(const miamix::Op& op, std::uint8_t code, bool nhwc) {
                   mixed_rows = c_tensor(expected.labels.data(), MIAMIX_DTYPE_CODE_FLOAT, 32, rows),
                   weight = c_tensor(expected.weight.data(), MIAMIX_DTYPE_CODE_FLOAT, 32, vector_shape),
                   index = c_tensor(expected.partner_index.data(), MIAMIX_DTYPE_CODE_INT, 64, vector_shape);
-    miamix::check(miamix_mix(op.get(), 9, 100, &in, &partner_in, &c_ids, K, &out, &mixed_rows, &weight, &index, nullptr));
+    miamix::check(
+        miamix_mix(op.get(), 9, 100, &in, &partner_in, &c_ids, K, &out, &mixed_rows, &weight, &index, nullptr));
     CHECK(!(expected == got));
 
     const Extents view_strides = nhwc ? miamix::nhwc_strides(image_shape) : Extents();
@@ -428,12 +430,13 @@ void test_mixing(const miamix::Op& op, std::uint8_t code, bool nhwc) {
     op.apply(plan, batch, output);
     CHECK(expected == got);
     got.clear();
-    op.apply(plan, {in, partner_in, c_ids, K}, {MutableTensorView(output.mixed_images.to_c()), {got.labels, label_shape},
-                                                got.weight, got.partner_index});
+    output.mixed_images = MutableTensorView(output.mixed_images.to_c());
+    op.apply(plan, {in, partner_in, c_ids, K}, output);
     CHECK(expected == got);
 
     // One view, no labels, pixels alone.
-    miamix::check(miamix_apply(op.get(), plan.get(), &in, nullptr, nullptr, 0, &out, nullptr, nullptr, nullptr, nullptr));
+    miamix::check(
+        miamix_apply(op.get(), plan.get(), &in, nullptr, nullptr, 0, &out, nullptr, nullptr, nullptr, nullptr));
     op.apply(plan, {batch.images}, {output.mixed_images});
     CHECK(equal_bytes(expected.images, got.images));
 }
@@ -470,7 +473,7 @@ void test_masks_maps_gradients(const miamix::Op& op) {
     op.masks(plan, {some_masks, map_shape}, some_weight);
     CHECK(equal_bytes(some_masks, masks) && equal_bytes(some_weight, weight));
 
-    const std::vector<std::int16_t> maps = numbers<std::int16_t>(pixels, 251), others = numbers<std::int16_t>(pixels, 241);
+    const auto maps = numbers<std::int16_t>(pixels, 251), others = numbers<std::int16_t>(pixels, 241);
     std::vector<std::int16_t> expected(pixels), got(pixels);
     const miamix_tensor c_maps = c_tensor(maps.data(), MIAMIX_DTYPE_CODE_INT, 16, three),
                         c_others = c_tensor(others.data(), MIAMIX_DTYPE_CODE_INT, 16, three);
@@ -495,6 +498,43 @@ void test_masks_maps_gradients(const miamix::Op& op) {
     CHECK(equal_bytes(got_own, both));
     op.backward(plan, {grad, image_shape}, {got_own, image_shape}, {got_partner, image_shape});
     CHECK(equal_bytes(got_own, own) && equal_bytes(got_partner, partner));
+}
+
+/// Status and message of a call of miamix.hpp.
+template <class Call>
+std::pair<miamix_status, std::string> outcome(Call call) {
+    try {
+        call();
+        return {MIAMIX_STATUS_OK, ""};
+    } catch (const miamix::Error& error) {
+        return {error.status(), error.what()};
+    }
+}
+
+std::pair<miamix_status, std::string> outcome_of(miamix_status status) { return {status, miamix_last_error_message()}; }
+
+/// The same as miamix.h, whether there is a driver or not; no address here is read or written.
+void test_cuda(const miamix::Op& op) {
+    const miamix::CudaSizes sizes = op.cuda_sizes(batch_shape);
+    std::size_t plan_bytes = 0, workspace_bytes = 0, backward_bytes = 0;
+    miamix::check(miamix_cuda_sizes(op.get(), &batch_shape, &plan_bytes, &workspace_bytes, &backward_bytes));
+    CHECK(sizes.plan == plan_bytes && sizes.workspace == workspace_bytes && sizes.backward_workspace == backward_bytes);
+    CHECK(plan_bytes > 0 && backward_bytes > workspace_bytes);
+
+    alignas(256) static char memory[512];
+    miamix_plan* c_plan = nullptr;
+    CHECK(outcome([&] { CHECK(op.plan_on_device(batch_shape, memory, sizes.plan).shape().samples == samples); }) ==
+          outcome_of(miamix_plan_on_device(op.get(), &batch_shape, memory, sizes.plan, nullptr, 0, &c_plan)));
+    miamix_plan_free(c_plan);
+    const auto too_small = outcome_of(miamix_plan_on_device(op.get(), &batch_shape, memory, 1, memory, 2, &c_plan));
+    CHECK(too_small.first == MIAMIX_STATUS_INVALID_ARGUMENT);
+    CHECK(outcome([&] { op.plan_on_device(batch_shape, memory, 1, memory, 2); }) == too_small);
+    const miamix::Plan plan = op.draw(batch_shape, 0);
+    const auto uploaded = outcome_of(miamix_plan_upload(plan.get(), plan.get(), nullptr));
+    CHECK(uploaded.first != MIAMIX_STATUS_OK && outcome([&] { plan.upload(plan); }) == uploaded);
+    CHECK(outcome([] { miamix::check_labels(); }) == outcome_of(miamix_check_labels(nullptr)));
+    std::int32_t device = 0;
+    CHECK(outcome([] { miamix::cuda_device_of(memory); }) == outcome_of(miamix_cuda_device_of(memory, &device)));
 }
 
 /// Each error that a call can be made to give is the exception of its status, with the library's words.
@@ -566,6 +606,7 @@ int main() {
     }
     test_labels(op);
     test_masks_maps_gradients(op);
+    test_cuda(op);
     test_errors(op);
     // From another translation unit that has the header, too.
     CHECK(drawn_elsewhere(miamix::Op(), batch_shape).to_json() == op.draw(batch_shape, 5).to_json());

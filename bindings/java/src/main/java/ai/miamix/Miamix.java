@@ -43,7 +43,12 @@ public final class Miamix implements AutoCloseable {
         cleanable = handle.ownedBy(this);
     }
 
-    /** {@return a builder with the paper's parameters} */
+    /**
+     * Begins with the paper's parameters.
+     *
+     * @return a builder
+     * @throws UnsatisfiedLinkError as {@link #libraryPath}
+     */
     public static Builder builder() {
         return new Builder();
     }
@@ -87,7 +92,7 @@ public final class Miamix implements AutoCloseable {
     }
 
     /**
-     * Draws every random decision for one batch (Algorithm 1, lines 1 to 7).
+     * Draws every random decision for one batch.
      *
      * @param samples N
      * @param height H, pixels, 1 to 32768
@@ -257,7 +262,7 @@ public final class Miamix implements AutoCloseable {
     }
 
     /**
-     * Renders the masks of a plan, and what its labels weigh (Algorithm 1, lines 8 to 12).
+     * Renders the masks of a plan, and what its labels weigh (Algorithm 1, stage 3).
      *
      * @param plan whose masks
      * @param masks {@code [N, H, W]} of float32, 1 keeps the primary pixel; may be {@code null}
@@ -644,7 +649,6 @@ public final class Miamix implements AutoCloseable {
          *
          * @return the operator, to be closed
          * @throws MiamixArgumentException for the first parameter outside its range
-         * @throws UnsatisfiedLinkError as {@link Miamix#libraryPath}
          */
         public Miamix build() {
             return new Miamix(config.copy(), layout, numClasses);

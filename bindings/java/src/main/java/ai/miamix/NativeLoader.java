@@ -4,6 +4,7 @@ import com.sun.jna.Function;
 import com.sun.jna.Platform;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
@@ -86,7 +87,7 @@ final class NativeLoader {
         }
         // No folder of this user's that would last: one for this process alone, by a name that nobody can foresee.
         try {
-            Path folder = Files.createTempDirectory("miamix-");
+            Path folder = Files.createTempDirectory("miamix-").toAbsolutePath();
             Path unpacked = unpack(library, file, folder);
             folder.toFile().deleteOnExit();
             unpacked.toFile().deleteOnExit();
@@ -146,7 +147,7 @@ final class NativeLoader {
         if (!Files.exists(folder, LinkOption.NOFOLLOW_LINKS)) {
             try {
                 Files.createDirectory(folder, ownerOnly);
-            } catch (java.nio.file.FileAlreadyExistsException raced) {
+            } catch (FileAlreadyExistsException raced) {
                 // Another process was first; who it was, is checked now.
             }
         }

@@ -10,6 +10,7 @@ import java.nio.IntBuffer;
 import java.nio.LongBuffer;
 import java.nio.ShortBuffer;
 import java.util.Arrays;
+import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -300,7 +301,7 @@ public final class Tensor {
     /** {@return element type and shape, as messages have them} */
     @Override
     public String toString() {
-        return dtype.name().toLowerCase(java.util.Locale.ROOT) + Arrays.toString(shape);
+        return dtype.name().toLowerCase(Locale.ROOT) + Arrays.toString(shape);
     }
 
     int axes() {

@@ -26,17 +26,23 @@ class MisuseTest {
 
     private static Miamix miamix;
     private static Plan plan;
+    private static Miamix open;
+    private static Plan planOfOpen;
 
     @BeforeAll
-    static void open() {
+    static void make() {
         miamix = Miamix.builder().numClasses(10).build();
         plan = miamix.draw(5, 13, 17, 1, 0);
+        open = Miamix.builder().numClasses(10).build();
+        planOfOpen = open.draw(5, 13, 17, 1, 0);
     }
 
     @AfterAll
     static void close() {
         plan.close();
         miamix.close();
+        planOfOpen.close();
+        open.close();
     }
 
     private static FloatBuffer direct(int count) {
@@ -197,8 +203,6 @@ class MisuseTest {
 
     static Stream<Arguments> closed() {
         Miamix miamix = Miamix.builder().numClasses(10).build();
-        Miamix open = Miamix.builder().numClasses(10).build();
-        Plan ofOpen = open.draw(5, 13, 17, 1, 0);
         Plan plan = miamix.draw(5, 13, 17, 1, 0);
         plan.close();
         plan.close();
@@ -210,10 +214,10 @@ class MisuseTest {
         return Stream.<Arguments>of(
                 Arguments.of("miamix", (Executable) () -> miamix.draw(1, 8, 8, 1, 0)),
                 Arguments.of("miamix", (Executable) () -> miamix.mix(batch, 1, 0)),
-                Arguments.of("miamix", (Executable) () -> miamix.apply(ofOpen, batch)),
-                Arguments.of("miamix", (Executable) () -> miamix.masks(ofOpen, masks, null)),
-                Arguments.of("miamix", (Executable) () -> miamix.applyMaps(ofOpen, maps, null, maps)),
-                Arguments.of("miamix", (Executable) () -> miamix.backward(ofOpen, images(), images(), null)),
+                Arguments.of("miamix", (Executable) () -> miamix.apply(planOfOpen, batch)),
+                Arguments.of("miamix", (Executable) () -> miamix.masks(planOfOpen, masks, null)),
+                Arguments.of("miamix", (Executable) () -> miamix.applyMaps(planOfOpen, maps, null, maps)),
+                Arguments.of("miamix", (Executable) () -> miamix.backward(planOfOpen, images(), images(), null)),
                 Arguments.of("plan", (Executable) () -> open.apply(plan, batch)),
                 Arguments.of("plan", (Executable) () -> open.masks(plan, masks, null)),
                 Arguments.of("plan", (Executable) () -> open.applyMaps(plan, maps, null, maps)),

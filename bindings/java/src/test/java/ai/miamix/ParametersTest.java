@@ -166,5 +166,9 @@ class ParametersTest {
         String version = all("\\[workspace\\.package]\\s+version = \"([^\"]+)\"", cargo).get(0).group(1);
         assertEquals(version, System.getProperty("project.version"));
         assertEquals(version, Miamix.version());
+        for (String example : List.of("train", "onnxruntime")) {
+            assertTrue(Repository.text("examples/java/" + example + "/pom.xml")
+                    .contains("<miamix.version>" + version + "</miamix.version>"));
+        }
     }
 }

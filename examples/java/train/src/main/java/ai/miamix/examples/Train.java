@@ -192,7 +192,7 @@ public final class Train {
             FloatBuffer pixels = images.asFloatBuffer();
             int[] labels = new int[batchSize];
             for (int i = 0; i < batchSize; i++) {
-                Pictures.Picture picture = test.pictures().get((count + i) % test.pictures().size());
+                Pictures.Picture picture = test.pictures().get(random.nextInt(test.pictures().size()));
                 test.crop(picture, random, size, pixels);
                 labels[i] = picture.label();
             }
