@@ -108,7 +108,7 @@ def test_sixteen_thousand_concurrent_runs():
     ]
 
     def digest(operators, number):
-        batch = batches[number % 32 == 0]
+        batch = batches[number % 31 == 0]  # of no thread more than of another
         outputs = operators.run(*batch, seed=number, first_sample=7 * number)
         return hashlib.blake2b(b"".join(map(bits, outputs)), digest_size=16).digest()
 
@@ -121,7 +121,7 @@ def test_sixteen_thousand_concurrent_runs():
 
     def run_some(thread):
         start.wait()
-        # Numbers of one thread lie far from each other, so that neighbours are drawn at the same time.
+        # Neighbouring numbers are of different threads, so that they are drawn at the same time.
         for number in range(thread, len(expected), n_threads):
             got[number] = digest(operators, number)
 
@@ -141,6 +141,6 @@ def test_the_session_does_the_work(n_threads):
     command = [sys.executable, str(script), str(n_threads)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert (found["added"], found["more"]) == (n_threads - 1, 0)
-    # Each has its part. An even one would be a third; a waiting thread uses thousandths of a second.
+    # Each has its part. An even one would be a third, and a busy machine is not even; who has none uses no time.
     total_s = found["caller_s"] + sum(found["added_s"])
-    assert all(part_s > 0.05 * total_s for part_s in [found["caller_s"], *found["added_s"]]), found
+    assert all(part_s > 0.01 * total_s for part_s in [found["caller_s"], *found["added_s"]]), found
