@@ -278,11 +278,13 @@ impl<'a> Tensor<'a> {
     }
 
     /// Its name in messages.
+    #[cfg(feature = "cuda")]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// The element of index 0.
+    #[cfg(feature = "cuda")]
     pub fn address(&self) -> *mut u8 {
         self.data
     }

@@ -1,7 +1,9 @@
 //! What a C program cannot see: that the bits are those of the Rust API, and that no panic gets out.
 //! `tests/c/abi.c` tests the rest from C.
 
-use super::apply::{miamix_apply, miamix_apply_maps, miamix_backward, miamix_masks, miamix_mix};
+#[cfg(feature = "cuda")]
+use super::apply::miamix_backward;
+use super::apply::{miamix_apply, miamix_apply_maps, miamix_masks, miamix_mix};
 use super::boundary::boundary;
 use super::config::{miamix_config, miamix_config_init};
 #[cfg(feature = "cuda")]
