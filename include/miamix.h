@@ -18,7 +18,7 @@
  *     miamix_op_free(op);
  *
  * That is all that a training loop needs; to keep, read or write a plan, draw it with miamix_plan_draw() and use
- * it with miamix_apply(). The chapters: versions and errors, parameters, the operator, plans, tensors, mixing.
+ * it with miamix_apply(). The chapters: versions and errors, parameters, the operator, plans, tensors, mixing, CUDA.
  *
  * Ownership. miamix_op_create(), miamix_plan_draw(), miamix_plan_from_json() and miamix_plan_on_device()
  * give a handle to the caller, who releases it with the _free() function of its type; freeing NULL does
