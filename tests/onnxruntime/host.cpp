@@ -1,6 +1,7 @@
-// A C++ program that runs the operator in ONNX Runtime, and compares it with the C interface byte for byte.
+// A C++ program that runs the operator in ONNX Runtime, and compares it with the C interface byte for byte; then the
+// cases that the Rust API wrote (onnx-model/examples/host_cases.rs): results and errors.
 //
-//     host LIBONNXRUNTIME LIBMIAMIX MODEL
+//     host LIBONNXRUNTIME LIBMIAMIX MODEL CASES
 //
 // The model is `miamix model --num-classes 10 --masks --k-max 3 --p-flip 0.5 --label-smoothing 0.1`. Both libraries are
 // opened by path, so that any ONNX Runtime serves.
@@ -12,6 +13,10 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -198,18 +203,146 @@ void test(const OrtApiBase& base, const char* operator_path, const char* model) 
   }
 }
 
+// A tensor of a case: its elements lie in a file, as in memory.
+struct Tensor {
+  std::string name;
+  ONNXTensorElementDataType type;
+  std::vector<int64_t> shape;
+  std::vector<char> bytes;
+};
+
+struct Case {
+  struct Run {
+    std::vector<Tensor> inputs, outputs;
+  };
+  std::string model, error;  // what the last run, or the making of a session, must end in; empty: results
+  std::vector<Run> runs;
+};
+
+ONNXTensorElementDataType element_type(const std::string& name) {
+  if (name == "float") return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  if (name == "float16") return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+  if (name == "bfloat16") return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+  if (name == "uint8") return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+  if (name == "int64") return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+  if (name == "bool") return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+  throw std::runtime_error("no element type " + name);
+}
+
+Case read_case(const std::filesystem::path& folder) {
+  Case result;
+  std::ifstream lines(folder / "case.txt");
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string word;
+    words >> word >> std::ws;
+    if (word == "run") {
+      result.runs.emplace_back();
+    } else if (word == "model") {
+      std::string file;
+      words >> file;
+      result.model = folder / file;
+    } else if (word == "error") {
+      std::getline(words, result.error);
+    } else {
+      check((word == "input" || word == "output") && !result.runs.empty(), "a case with the line " + line);
+      Tensor tensor;
+      std::string type, extents, file;
+      words >> tensor.name >> type >> extents >> file;
+      tensor.type = element_type(type);
+      std::istringstream each(extents == "-" ? "" : extents);
+      for (std::string extent; std::getline(each, extent, ',');) tensor.shape.push_back(std::stoll(extent));
+      std::ifstream in(folder / file, std::ios::binary);
+      check(in.good(), file + ": not there");
+      tensor.bytes.assign(std::istreambuf_iterator<char>(in), {});
+      (word == "input" ? result.runs.back().inputs : result.runs.back().outputs).push_back(std::move(tensor));
+    }
+  }
+  check(!result.model.empty(), folder.string() + ": no case");
+  return result;
+}
+
+std::vector<Ort::Value> run(Ort::Session& session, Case::Run& run) {
+  // What the model gives: cases of errors name no outputs.
+  Ort::AllocatorWithDefaultOptions allocator;
+  std::vector<Ort::AllocatedStringPtr> names;
+  std::vector<const char*> inputs, outputs;
+  for (size_t i = 0; i < session.GetOutputCount(); i++) {
+    names.push_back(session.GetOutputNameAllocated(i, allocator));
+    outputs.push_back(names.back().get());
+  }
+  const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  std::vector<Ort::Value> values;
+  for (Tensor& tensor : run.inputs) {
+    inputs.push_back(tensor.name.c_str());
+    values.push_back(Ort::Value::CreateTensor(memory, tensor.bytes.data(), tensor.bytes.size(), tensor.shape.data(),
+                                              tensor.shape.size(), tensor.type));
+  }
+  return session.Run(Ort::RunOptions{nullptr}, inputs.data(), values.data(), values.size(), outputs.data(),
+                     outputs.size());
+}
+
+// Both the results of a case and its error come from here.
+void attempt(Ort::Env& env, Case& tried, const Ort::SessionOptions& options) {
+  Ort::Session session(env, tried.model.c_str(), options);
+  for (Case::Run& each : tried.runs) {
+    const auto outputs = run(session, each);
+    if (!tried.error.empty()) continue;
+    check(outputs.size() == each.outputs.size(), "another number of outputs");
+    for (size_t i = 0; i < outputs.size(); i++) {
+      const Tensor& expected = each.outputs[i];
+      const auto info = outputs[i].GetTensorTypeAndShapeInfo();
+      check(info.GetElementType() == expected.type && info.GetShape() == expected.shape,
+            expected.name + ": another type or shape");
+      check(expected.bytes.empty() ||
+                std::memcmp(outputs[i].GetTensorRawData(), expected.bytes.data(), expected.bytes.size()) == 0,
+            expected.name + ": other bytes");
+    }
+  }
+}
+
+// How many results and errors came as they must.
+std::array<int, 2> test_cases(const char* operator_path, const char* folder) {
+  Ort::Env env(ORT_LOGGING_LEVEL_FATAL, "cases");
+  std::array<int, 2> passed{};
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (!entry.is_directory()) continue;
+    Case tried = read_case(entry.path());
+    Ort::SessionOptions options;
+    options.RegisterCustomOpsLibrary(operator_path);
+    options.SetIntraOpNumThreads(2);
+    std::string thrown;
+    try {
+      attempt(env, tried, options);
+    } catch (const Ort::Exception& exception) {
+      thrown = exception.what();
+      thrown.erase(thrown.find_last_not_of(" \n") + 1);
+    }
+    const std::string& error = tried.error;
+    const bool as_it_must = error.empty() ? thrown.empty()
+                                          : thrown.size() >= error.size() &&
+                                                thrown.compare(thrown.size() - error.size(), error.size(), error) == 0;
+    check(as_it_must, entry.path().filename().string() + ": thrown \"" + thrown + "\", expected \"" + error + "\"");
+    passed[error.empty() ? 0 : 1]++;
+  }
+  check(passed[0] > 0 && passed[1] > 0, std::string(folder) + ": no cases");
+  return passed;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: host LIBONNXRUNTIME LIBMIAMIX MODEL\n");
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: host LIBONNXRUNTIME LIBMIAMIX MODEL CASES\n");
     return 2;
   }
   try {
     const Library runtime(argv[1]);
     const OrtApiBase* base = FUNCTION(runtime, OrtGetApiBase)();
     test(*base, argv[2], argv[3]);
-    std::printf("ONNX Runtime %s: the bytes of the C interface\n", base->GetVersionString());
+    const auto [n_results, n_errors] = test_cases(argv[2], argv[4]);
+    std::printf("ONNX Runtime %s: the bytes of the C interface; %d cases with the bytes of Rust, %d with their error\n",
+                base->GetVersionString(), n_results, n_errors);
   } catch (const std::exception& exception) {
     std::fprintf(stderr, "%s\n", exception.what());
     return 1;

@@ -99,11 +99,14 @@ fn check_training(printed: &str) -> Result<()> {
     ensure!(losses.len() >= 2, "the trainer printed the loss of {} mixed epochs", losses.len());
     ensure!(losses[losses.len() - 1] < losses[0], "the loss did not fall: {losses:?}");
     let share = found("share of mixing", number("mixing takes ", " % of the CPU time"))?;
-    ensure!(share > 0.0 && share < 100.0, "mixing cannot take {share} % of a step");
+    ensure!(share > 0.0, "mixing cannot take {share} % of a step");
+    // CPU times of two threads in one run: other work on the machine moves both.
+    ensure!(share < 5.0, "mixing takes {share} % of a step, and may take 5");
     let chance = found("chance", number("chance ", " %"))?;
     for name in ["with MiAMix", "without"] {
         let accuracy = found("accuracy", number(&format!("{name} "), " %"))?;
-        ensure!(accuracy > chance && accuracy <= 100.0, "{name}: {accuracy} % is no better than chance");
+        // Guesses at 128 crops of seven pictures scatter by 3.1 %: five times that.
+        ensure!(accuracy > chance + 15.5, "{name}: {accuracy} % may be chance");
     }
     Ok(())
 }
@@ -174,6 +177,8 @@ impl Tools {
         }
         let mut configure = self.cmake();
         configure.args(["-G", "Ninja", "-S"]).arg(&workspace.root).arg("-B").arg(&build);
+        // Some systems have lib64 by themselves, and the checks look into one place.
+        configure.arg("-DCMAKE_INSTALL_LIBDIR=lib");
         let log = workspace.log("cmake");
         command::run_quietly("Configuring the package", configure.args(cargo_options(workspace)), &log)?;
         command::run_quietly("Building the package", self.cmake().arg("--build").arg(&build), &log)?;
@@ -297,7 +302,8 @@ mod tests {
         fails("loss 1.250", "loss 1.250, not mixed", "1 mixed epochs");
         fails("mixing takes 0.69 %", "mixing takes a %", "no share of mixing");
         fails("mixing takes 0.69 %", "mixing takes 0.00 %", "cannot take");
+        fails("mixing takes 0.69 %", "mixing takes 5.00 %", "may take 5");
         fails("  chance        14.3 %\n", "", "no chance");
-        fails("with MiAMix   75.8 %", "with MiAMix   14.3 %", "no better than chance");
+        fails("with MiAMix   75.8 %", "with MiAMix   29.7 %", "may be chance");
     }
 }

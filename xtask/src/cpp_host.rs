@@ -2,6 +2,7 @@
 
 use crate::command;
 use crate::debian::Packages;
+use crate::hosts;
 use crate::test::Skip;
 use crate::workspace::Workspace;
 use anyhow::Result;
@@ -20,7 +21,7 @@ const HEADERS: Packages<'_> = Packages {
 const MODEL: [&str; 10] =
     ["model", "--num-classes", "10", "--masks", "--k-max", "3", "--p-flip", "0.5", "--label-smoothing", "0.1"];
 
-/// Compiles the program, and runs it with each of some ONNX Runtime libraries.
+/// Compiles the program, and runs it with each of some ONNX Runtime libraries, and the cases of [`crate::hosts`].
 pub fn test(workspace: &Workspace, library: &Path, program: &Path, runtimes: &[PathBuf]) -> Result<()> {
     if runtimes.is_empty() {
         return Err(Skip("no Python serves any ONNX Runtime whose wheel has its library apart".into()).into());
@@ -35,7 +36,7 @@ pub fn test(workspace: &Workspace, library: &Path, program: &Path, runtimes: &[P
     compile.arg(workspace.existing("tests/onnxruntime/host.cpp")?).arg("-o").arg(&host).arg("-ldl");
     command::run_quietly("Compiling the program", &mut compile, &workspace.log("cpp-host"))?;
     for runtime in runtimes {
-        command::run(Command::new(&host).arg(runtime).arg(library).arg(&model))?;
+        command::run(Command::new(&host).arg(runtime).arg(library).arg(&model).arg(hosts::cases(workspace)))?;
     }
     Ok(())
 }
