@@ -22,7 +22,13 @@ pub struct Options {
 #[derive(Subcommand)]
 enum Task {
     /// Packs all that a machine with a GPU needs into target/gpu: there, `python3 run.py --out DIR` runs it.
-    Pack(PackOptions),
+    Pack {
+        #[command(flatten)]
+        pack: PackOptions,
+        /// The Python of that machine, for the wheels of packages that may be missing there.
+        #[arg(long, value_name = "VERSION", default_value = USUAL_PYTHON)]
+        python_version: String,
+    },
     /// Packs, and runs it on this machine; the report goes to docs/gpu.
     Run(RunOptions),
 }
@@ -32,10 +38,10 @@ struct PackOptions {
     /// The library for every Linux with glibc 2.17 or later: builds through zig.
     #[arg(long)]
     portable: bool,
-    /// The Python of that machine, for the wheels of packages that may be missing there.
-    #[arg(long, value_name = "VERSION", default_value = "3.12")]
-    python_version: String,
 }
+
+/// The Python of the machines that most images with torch have.
+const USUAL_PYTHON: &str = "3.12";
 
 #[derive(Args)]
 struct RunOptions {
@@ -54,15 +60,15 @@ const REPORTS: &str = "docs/gpu";
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let folder = workspace.target.join("gpu");
-    let pack_options = match &options.task {
-        Task::Pack(pack) => pack,
-        Task::Run(run) => &run.pack,
+    let (pack_options, version) = match &options.task {
+        Task::Pack { pack, python_version } => (pack, python_version.clone()),
+        Task::Run(run) => (&run.pack, version_of(&run.python)?),
     };
     command::run(&mut workspace.release_build())?;
     let library = if pack_options.portable { wheel::portable_library(workspace)? } else { workspace.library() };
-    let bytes = pack(workspace, &library, &folder, Some(&pack_options.python_version))?;
+    let bytes = pack(workspace, &library, &folder, Some(&version))?;
     match &options.task {
-        Task::Pack(_) => {
+        Task::Pack { .. } => {
             println!("{}: {:.1} MiB; there: python3 run.py --out DIR", folder.display(), bytes as f64 / 1_048_576.0);
             Ok(())
         }
@@ -72,6 +78,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             command::run(&mut python)
         }
     }
+}
+
+/// Major and minor version of a Python, as pip takes them.
+fn version_of(python: &Path) -> Result<String> {
+    let mut command = Command::new(python);
+    command.args(["-c", "import sys; print('{}.{}'.format(*sys.version_info))"]);
+    let version = command::capture(&mut command)?;
+    Ok(version.trim().to_owned())
 }
 
 /// Packs everything into a folder, which then holds nothing else; its size in bytes.
@@ -92,7 +106,14 @@ fn pack(workspace: &Workspace, library: &Path, folder: &Path, wheels_for: Option
         command::capture(model.arg("--out").arg(models.join(format!("{dtype}-{layout}-{labels}.onnx"))))?;
     }
     if let Some(version) = wheels_for {
-        download(workspace, version, &partial.path().join("wheels"))?;
+        // Nothing but a line of the report depends on them.
+        let wheels = partial.path().join("wheels");
+        if let Err(error) = download(workspace, version, &wheels) {
+            eprintln!("warning: without kornia, where that machine has none: {error:#}");
+            if wheels.exists() {
+                fs::remove_dir_all(&wheels)?; // half of them would be installed
+            }
+        }
     }
     let about = serde_json::json!({ "commit": commit(workspace) });
     fs::write(partial.path().join("about.json"), about.to_string())?;
