@@ -109,6 +109,9 @@ fn pack(workspace: &Workspace, library: &Path, folder: &Path, wheels_for: Option
         // Nothing but a line of the report depends on them.
         let wheels = partial.path().join("wheels");
         if let Err(error) = download(workspace, version, &wheels) {
+            if command::interrupted() {
+                return Err(error);
+            }
             eprintln!("warning: without kornia, where that machine has none: {error:#}");
             if wheels.exists() {
                 fs::remove_dir_all(&wheels)?; // half of them would be installed
@@ -180,19 +183,52 @@ pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
     };
     let (driver, tools) = (cuda::stand_in(workspace)?, workspace.existing("tests/gpu/stand-in")?);
     let (libraries, programs) = (before("LD_LIBRARY_PATH", driver)?, before("PATH", tools)?);
-    let rehearsal = || {
+    let rehearsal = |report: &str| {
         let mut python = venv.python();
         python.env("LD_LIBRARY_PATH", &libraries).env("PATH", &programs);
-        python.arg(folder.join("run.py")).arg("--without-hardware").arg("--out").arg(folder.join("report"));
+        python.arg(folder.join("run.py")).arg("--without-hardware").arg("--out").arg(folder.join(report));
         python
     };
-    command::run(&mut rehearsal())?;
+    let report = folder.join("report");
+    command::run(&mut rehearsal("report"))?;
+    let page = |report: &Path| -> Result<String> {
+        let mut pages = fs::read_dir(report)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let page = pages.find(|path| path.extension().is_some_and(|extension| extension == "md"));
+        Ok(fs::read_to_string(page.context("a page")?)?)
+    };
+    let status_of = |mut python: Command| -> Result<Option<i32>> {
+        let status = command::status_within(&mut python, Duration::from_secs(120))?;
+        Ok(status.and_then(|status| status.code()))
+    };
+    // A part for which there is no time is not run, and what was found before stays.
+    let whole = page(&report)?;
+    let mut hurried = rehearsal("report");
+    hurried.args(["--only", "load", "--seconds", "0"]);
+    let status = status_of(hurried)?;
+    if status != Some(2) || page(&report)? != whole || whole.contains("--only") {
+        bail!("a part without time changes the page, or is not told of: {status:?}");
+    }
+    let mut alone = rehearsal("report");
+    alone.args(["--only", "load"]);
+    let status = status_of(alone)?;
+    if status != Some(0) || page(&report)?.contains("--only") {
+        bail!("a part that is run alone loses the others: {status:?}");
+    }
+    // A compute-sanitizer that says nothing, and one that finds nothing.
+    for (fault, check) in [("silent", "nothing is reported"), ("blind", "a planted fault is found")] {
+        let mut python = rehearsal(fault);
+        python.env("STAND_IN_SANITIZER", fault).args(["--only", "racecheck"]);
+        let status = status_of(python)?;
+        if status != Some(1) || !page(&folder.join(fault))?.contains(&format!("| {check} | **failed** |")) {
+            bail!("a {fault} compute-sanitizer passes: {status:?}");
+        }
+    }
     // A bit that is wrong in what comes from the device: no part that compares may pass.
     for part in ["equality", "graphs", "streams"] {
-        let mut python = rehearsal();
+        let mut python = rehearsal("flipped");
         python.env("STAND_IN_FLIP", "1").args(["--only", part]);
-        let status = command::status_within(&mut python, Duration::from_secs(120))?;
-        if status.and_then(|status| status.code()) != Some(1) {
+        let status = status_of(python)?;
+        if status != Some(1) {
             bail!("{part} does not notice a bit that is wrong: {status:?}");
         }
     }
