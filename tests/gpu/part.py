@@ -6,6 +6,8 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
 
 @dataclass
 class Table:
@@ -48,16 +50,23 @@ class Part:
     def save(self) -> None:
         if self.path is not None:
             self.seconds = time.monotonic() - self._start
-            values = asdict(self)
-            values.pop("path"), values.pop("_start")
             # In one step: whoever is stopped while it writes leaves the file as it was.
             new = self.path.with_suffix(".new")
-            new.write_text(json.dumps(values))
+            new.write_text(json.dumps(self.values()))
             new.replace(self.path)
+
+    def values(self) -> dict[str, Any]:
+        """What JSON can hold; :meth:`of` takes it."""
+        values = asdict(self)
+        values.pop("path"), values.pop("_start")
+        return values
 
     @classmethod
     def load(cls, path: Path) -> Part:
-        values = json.loads(path.read_text())
+        return cls.of(json.loads(path.read_text()))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Part:
         values["checks"] = [Check(**check) for check in values["checks"]]
         values["tables"] = [Table(**table) for table in values["tables"]]
         return cls(**values)

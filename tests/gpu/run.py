@@ -4,16 +4,19 @@
 
 ``cargo xtask gpu pack`` makes the folder that this runs in: it needs Python 3.10 with NumPy and a CUDA driver, and
 takes torch, timm, kornia, torchvision, onnxruntime and compute-sanitizer where they are. Each part is a process of its
-own, so that a crash or a broken context ends nothing else; the report is written again after each. The exit status is 1
-where a check failed, 2 where a part did not come to its end.
+own, so that a crash or a broken context ends nothing else; the report is written again after each, and keeps what other
+parts have shown before it on the same day, by the same files and on the same card. The exit status is 1 where a check
+failed, 2 where a part did not come to its end.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -32,21 +36,22 @@ sys.path.append(str(CARRIED))
 
 from part import Part  # noqa: E402
 
-#: Parts in their order: the title, and the seconds that it may take.
+#: Parts in their order: the title, the seconds that are kept for it, and those that it may take where there is time.
 PARTS = {
-    "equality": ("The bytes of the CPU engine", 150),
-    "graphs": ("Graphs", 40),
-    "streams": ("Streams", 40),
-    "faults": ("Errors", 30),
-    "load": ("Loading", 60),
-    "timings": ("Times", 120),
-    "training": ("Training", 150),
-    "onnx": ("ONNX Runtime", 60),
-    "memcheck": ("compute-sanitizer memcheck", 90),
-    "racecheck": ("compute-sanitizer racecheck", 90),
-    "synccheck": ("compute-sanitizer synccheck", 60),
+    "equality": ("The bytes of the CPU engine", 60, 150),
+    "graphs": ("Graphs", 20, 40),
+    "streams": ("Streams", 20, 40),
+    "faults": ("Errors", 15, 30),
+    "load": ("Loading", 20, 60),
+    "memcheck": ("compute-sanitizer memcheck", 50, 90),
+    "racecheck": ("compute-sanitizer racecheck", 50, 90),
+    "synccheck": ("compute-sanitizer synccheck", 40, 60),
+    "timings": ("Times", 80, 120),
+    "training": ("Training", 120, 200),
+    "onnx": ("ONNX Runtime", 30, 60),
 }
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
+NO_TIME = "no time was left: --only runs it alone, into the same page"
 #: What a rehearsal cannot show: what needs hardware, and peers, which are no part of the tests' environment.
 NOT_REHEARSED = ("tells no time", "has no CUDA device", "CUDAExecutionProvider: onnxruntime")
 NOT_REHEARSED += tuple(f"No module named '{peer}'" for peer in ("timm", "torchvision", "kornia"))
@@ -83,10 +88,13 @@ def run_part(name: str, path: Path, quick: bool) -> None:
     else:
         import checks
         from driver import Driver
+        from planted import planted
         from timings import timings
 
         driver = Driver()
-        if name == "describe":
+        if name.startswith("planted-"):
+            planted(driver, name.removeprefix("planted-"))
+        elif name == "describe":
             part.prose = json.dumps(driver.description() | {"stand-in": driver.is_stand_in})
         elif name == "sanitized":
             for check in (checks.equality, checks.graphs, checks.streams):
@@ -100,35 +108,45 @@ def run_part(name: str, path: Path, quick: bool) -> None:
 class Runner:
     """Runs parts as processes."""
 
-    def __init__(self, folder: Path, quick: bool, seconds: float) -> None:
+    def __init__(self, folder: Path, quick: bool) -> None:
         self.folder, self.quick = folder, quick
+        self.end = math.inf
+
+    def allow(self, seconds: float) -> None:
+        """All runs from here on end within that time."""
         self.end = time.monotonic() + seconds
 
-    def run(self, name: str, seconds: float, before: tuple[str, ...] = (), **variables: str) -> tuple[Part, int]:
-        """What a part found, and its exit status; a part that is stopped or crashes says so."""
+    def run(
+        self, name: str, before: tuple[str, ...] = (), most: float = math.inf, **variables: str
+    ) -> tuple[Part, int]:
+        """What a part found, and its exit status; a part that is stopped or crashes says so, and one for which there is
+        no time is not run.
+        """
         path, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
         path.unlink(missing_ok=True)
         log.write_text("")
         command = [*before, sys.executable, str(HERE / "run.py"), "--part", name, "--out", str(path)]
         if self.quick:
             command.append("--quick")
-        limit = min(seconds, self.end - time.monotonic())
-        said, status = "there was no time left", -1
-        if limit > 1:
-            environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
-            with log.open("w") as output:
-                # A session of its own: a tool that runs the program goes with it when it is stopped.
-                child = subprocess.Popen(
-                    command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-                )
-                try:
-                    status = child.wait(limit)
-                except subprocess.TimeoutExpired:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    child.wait()
-                    output.write(f"\nstopped after {limit:.0f} s")
-            said = log.read_text(errors="replace")
-        part = Part.load(path) if path.exists() else Part(PARTS.get(name, (name, 0))[0])
+        title = PARTS[name][0] if name in PARTS else name
+        limit = min(most, self.end - time.monotonic())
+        if limit < 1:
+            return Part(title, not_run=[NO_TIME]), -1
+        status = -1
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
+        with log.open("w") as output:
+            # A session of its own: a tool that runs the program goes with it when it is stopped.
+            child = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                status = child.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+                output.write(f"\nstopped after {limit:.0f} s")
+        said = log.read_text(errors="replace")
+        part = Part.load(path) if path.exists() else Part(title)
         if status != 0 or not part.finished:
             part.finished = False
             part.check("the part runs to its end", False, f"exit status {status}: …{said[-600:]}")
@@ -139,8 +157,9 @@ def run_all(options: argparse.Namespace) -> int:
     rehearsed = options.without_hardware
     install_carried()
     with tempfile.TemporaryDirectory() as folder:
-        runner = Runner(Path(folder), rehearsed, options.seconds)
-        described, _ = runner.run("describe", 60)
+        runner = Runner(Path(folder), rehearsed)
+        runner.allow(60)
+        described, _ = runner.run("describe")
         if not described.finished:
             print(described.checks[-1].detail, file=sys.stderr)
             return 1
@@ -153,29 +172,71 @@ def run_all(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         card = re.sub(r"[^a-z0-9]+", "-", about["card"].lower()).strip("-")
-        path = options.out / f"{today}-{card}.md"
+        about |= packed()
+        page = options.out / f"{today}-{card}-{about['commit'][:12]}.md"
+        whole = Findings(page.with_suffix(".json"), about)
         parts: list[Part] = []
-        for name in options.only:
-            print(f"── {PARTS[name][0]}", flush=True)
-            parts.append(one(runner, name))
-            for check in parts[-1].checks:
+        end = time.monotonic() + options.seconds
+        order = [name for name in PARTS if name in options.only]
+        for i, name in enumerate(order):
+            title, _, most = PARTS[name]
+            print(f"── {title}", flush=True)
+            kept = sum(PARTS[later][1] for later in order[i + 1 :])
+            runner.allow(min(most, end - time.monotonic() - kept))
+            part = one(runner, name)
+            parts.append(part)
+            for check in part.checks:
                 if not check.passed:
                     print(f"   FAILED {check.name}: {check.detail}", flush=True)
-            print(f"   {summary(parts[-1])} ({parts[-1].seconds:.1f} s)", flush=True)
-            path.write_text(report(about, today, parts, rehearsed))
-    print(path)
+            print(f"   {summary(part)} ({part.seconds:.1f} s)", flush=True)
+            whole.add(name, part)
+            page.write_text(report(about, today, whole.parts, rehearsed))
+    print(page)
     unfinished = [part for part in parts if not part.finished]
     failed = [check for part in parts for check in part.checks if not check.passed]
     unexpected = [why for part in parts for why in part.not_run if not any(text in why for text in NOT_REHEARSED)]
+    if unfinished:
+        return 2
     if rehearsed and unexpected:
         print("\n".join(["not run, and not for want of hardware:", *unexpected]), file=sys.stderr)
         return 1
-    return 2 if unfinished else 1 if failed else 0
+    return 1 if failed else 0
+
+
+def packed() -> dict[str, str]:
+    """What is run: the commit, and, as there may be changes, the bytes of all that takes part."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in ("*.py", "miamix/*", "models/*") for path in HERE.glob(pattern)):
+        if path.is_file():
+            digest.update(f"{path.relative_to(HERE)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    commit = json.loads((HERE / "about.json").read_text())["commit"]
+    return {"commit": commit, "files": digest.hexdigest()[:16]}
+
+
+class Findings:
+    """What each part has shown, by name, in a file beside the page: of the same files on the same card."""
+
+    def __init__(self, path: Path, about: dict[str, str]) -> None:
+        self._path, self._about = path, about
+        self.parts: dict[str, Part] = {}
+        if path.exists():
+            earlier: dict[str, Any] = json.loads(path.read_text())
+            if earlier["about"] == about:
+                self.parts = {name: Part.of(values) for name, values in earlier["parts"].items()}
+
+    def add(self, name: str, part: Part) -> None:
+        """In the place of what the part has shown before, unless there was no time for it."""
+        if name not in self.parts or NO_TIME not in part.not_run:
+            self.parts[name] = part
+        values = {name: part.values() for name, part in self.parts.items()}
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps({"about": self._about, "parts": values}, indent=1) + "\n")
+        new.replace(self._path)
 
 
 def one(runner: Runner, name: str) -> Part:
     """A part, however it is run."""
-    title, seconds = PARTS[name]
+    title = PARTS[name][0]
     missing = NEEDED.get(name)
     if missing and importlib.util.find_spec(missing) is None:
         return Part(title, not_run=[f"there is no {missing}"], finished=True)
@@ -184,31 +245,52 @@ def one(runner: Runner, name: str) -> Part:
         if tool is None:
             why = "compute-sanitizer is neither on the PATH nor in /usr/local/cuda"
             return Part(title, not_run=[why], finished=True)
-        # What calls of the driver answer is checked by the parts themselves.
-        options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--error-exitcode", "9")
-        part, status = runner.run("sanitized", seconds, (tool, *options))
-        part.title, part.tables = title, []
-        part.check("nothing is reported", status == 0, f"exit status {status}")
-        lines = (runner.folder / "sanitized.log").read_text().splitlines()
-        part.prose = "\n".join(line for line in lines if "SUMMARY" in line)
-        return part
+        return sanitized(runner, name, tool)
     if name == "load":
-        return load(runner, title, seconds)
-    return runner.run(name, seconds)[0]
+        return load(runner, title)
+    return runner.run(name)[0]
 
 
-def load(runner: Runner, title: str, seconds: float) -> Part:
+def sanitized(runner: Runner, name: str, tool: str) -> Part:
+    """The short form of the first parts under a tool of compute-sanitizer, which must find a planted fault before."""
+    # What calls of the driver answer is checked by the parts themselves.
+    options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--error-exitcode", "9")
+
+    def look_at(what: str, most: float = math.inf) -> tuple[Part, int, str, list[int]]:
+        part, status = runner.run(what, (tool, *options), most)
+        log = (runner.folder / f"{what}.log").read_text(errors="replace")
+        # "ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)"
+        found = re.findall(r"^=+ (\w+ SUMMARY: ([0-9]+) (?:error|hazard).*)$", log, re.MULTILINE)
+        return part, status, "; ".join(line for line, _ in found) or "no summary", [int(count) for _, count in found]
+
+    planted, status, words, counts = look_at(f"planted-{name}", 25)
+    if NO_TIME in planted.not_run:
+        return Part(PARTS[name][0], not_run=[NO_TIME])
+    finds, seconds = any(counts), planted.seconds
+    told = f"{words}; exit status {status}"
+    if not finds:
+        told += f": …{(runner.folder / f'planted-{name}.log').read_text(errors='replace')[-300:]}"
+    part, status, words, counts = look_at("sanitized")
+    part.title, part.tables, part.seconds = PARTS[name][0], [], part.seconds + seconds
+    part.check("a planted fault is found", finds, told)
+    if NO_TIME not in part.not_run:
+        is_clean = status == 0 and bool(counts) and not any(counts)
+        part.check("nothing is reported", is_clean, f"{words}; exit status {status}")
+    return part
+
+
+def load(runner: Runner, title: str) -> Part:
     """The same part without the driver's cache of compiled kernels, with an empty one, and with what that left."""
     whole = Part(title, finished=True)
     table = whole.table("compile cache", "first call, ms", "second, ms")
     with tempfile.TemporaryDirectory() as cache:
         for state in ("none", "empty", "filled"):
             variables = {"MIAMIX_CUDA_CACHE": state, "CUDA_CACHE_PATH": cache}
-            part, _ = runner.run("load", seconds, CUDA_CACHE_DISABLE="1" if state == "none" else "0", **variables)
+            part, _ = runner.run("load", CUDA_CACHE_DISABLE="1" if state == "none" else "0", **variables)
             whole.checks += part.checks
             whole.finished &= part.finished
             whole.seconds += part.seconds
-            whole.not_run += part.not_run
+            whole.not_run += [why for why in part.not_run if why not in whole.not_run]
             table.rows += [row for found in part.tables for row in found.rows]
     return whole
 
@@ -223,18 +305,19 @@ def install_carried() -> None:
 
 
 def summary(part: Part) -> str:
+    if part.not_run and not part.checks and not any(table.rows for table in part.tables):
+        return "not run"
     passed = sum(check.passed for check in part.checks)
     words = [f"{passed} passed", f"{len(part.checks) - passed} failed"]
     return ", ".join(words + ([f"{len(part.not_run)} not run"] if part.not_run else []))
 
 
-def report(about: dict[str, str], today: str, parts: list[Part], rehearsed: bool) -> str:
-    """The whole page."""
-    packed = json.loads((HERE / "about.json").read_text())
+def report(about: dict[str, str], today: str, found: dict[str, Part], rehearsed: bool) -> str:
+    """The whole page: all parts, also those that nobody has run."""
+    parts = [found.get(name, Part(title, not_run=["--only left it out"])) for name, (title, *_) in PARTS.items()]
     facts = {
         "date": today,
         **about,
-        "commit": packed["commit"],
         "machine": f"{platform.system()} {platform.release()}, {os.cpu_count()} CPU cores",
         "Python": platform.python_version(),
     }

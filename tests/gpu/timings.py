@@ -196,9 +196,11 @@ def host(part: Part, driver: Driver, clock: Clock, quick: bool) -> None:
             times["upload + apply"].append(times["upload"][-1] + times["apply, uploaded"][-1])
         median = {column: statistics.median(times[column]) for column in columns}
         table.rows.append([str(shape), *(clock.text(median[column], ".1f") for column in columns)])
-        both = median["upload + apply"]
-        name = f"{shape}: upload and launch under {HOST_TARGET_US:.0f} µs of CPU time"
-        clock.check(part, name, both < HOST_TARGET_US, f"{both:.1f} µs, with what ctypes takes")
+        # Both ways: a plan that the caller uploads, and one that the call places in the stream's pool, uploads and frees,
+        # which is what torch tensors and ONNX Runtime go through.
+        for way, column in {"upload, then apply": "upload + apply", "one call": "apply, not uploaded"}.items():
+            name = f"{shape}, {way}: under {HOST_TARGET_US:.0f} µs of CPU time"
+            clock.check(part, name, median[column] < HOST_TARGET_US, f"{median[column]:.1f} µs, with what ctypes takes")
 
 
 def timings(part: Part, driver: Driver, quick: bool) -> None:

@@ -46,7 +46,12 @@ pub fn ptx(workspace: &Workspace, options: &PtxOptions) -> Result<()> {
         fs::write(&path, &new).with_context(|| format!("cannot write {PTX}"))?;
     }
     println!("{PTX}: {} KB{}", new.len() / 1000, if old == new { ", as it was" } else { ", new" });
-    assemble_all(&packages.join("cuda_nvcc/bin/ptxas"), &new)
+    let ptxas = packages.join("cuda_nvcc/bin/ptxas");
+    assemble_all(&ptxas, &new)?;
+    // Faults for compute-sanitizer, which no machine without a GPU loads.
+    let mut planted = Command::new(&Python::find()?.program);
+    planted.env("PYTHONDONTWRITEBYTECODE", "1").arg(workspace.existing("tests/gpu/planted.py")?);
+    assemble_all(&ptxas, &command::capture(&mut planted)?)
 }
 
 /// In the form that old drivers load.
