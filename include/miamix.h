@@ -18,7 +18,7 @@
  *     miamix_op_free(op);
  *
  * That is all that a training loop needs; to keep, read or write a plan, draw it with miamix_plan_draw() and use
- * it with miamix_apply(). The chapters: versions and errors, parameters, the operator, plans, tensors, mixing.
+ * it with miamix_apply(). The chapters: versions and errors, parameters, the operator, plans, tensors, mixing, CUDA.
  *
  * Ownership. miamix_op_create(), miamix_plan_draw(), miamix_plan_from_json() and miamix_plan_on_device()
  * give a handle to the caller, who releases it with the _free() function of its type; freeing NULL does
@@ -895,7 +895,8 @@ miamix_status miamix_cuda_sizes(const miamix_op *op,
 
 /**
  * Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
- * as any other plan, and nothing else reads it but miamix_plan_shape().
+ * as any other plan from then on (before, they are an error: MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads
+ * it but miamix_plan_shape().
  *
  * @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
  * @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.

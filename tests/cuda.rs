@@ -771,6 +771,50 @@ fn a_captured_graph_replays_with_another_plan() {
     }
 }
 
+/// What lies in its memory is no plan before: nothing is launched. An upload that fails changes nothing of that.
+#[test]
+fn a_device_plan_is_refused_until_it_is_uploaded() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(0);
+    stand_in.set(0, 0);
+    let op = MiaMix::new(Config::default()).unwrap();
+    let shape = BatchShape::new(2, 6, 6);
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    let mut memory = vec![[u64::MAX; 2]; bytes.div_ceil(16)];
+    // SAFETY: memory of that size, used to the end of the test.
+    let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+    let pixels = images::<f32>([2, 1, 6, 6], 0);
+    let plan = op.draw(shape, 1, 0).unwrap();
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let mut masks = vec![0.0f32; 72];
+    let mut refused = |call: &mut Call<f32>| {
+        // SAFETY: memory that outlives the run.
+        let rendered = unsafe {
+            op.masks_cuda(PlanSource::Device(&device), masks.as_mut_ptr(), null_mut(), None, stream).unwrap_err()
+        };
+        assert_eq!(call.put(&op, PlanSource::Device(&device), None, stream), Err(rendered.clone()));
+        assert_eq!(rendered.status(), Status::InvalidArgument);
+        assert_eq!(
+            rendered.to_string(),
+            "plan: must have been uploaded (miamix_plan_upload) before it is applied, got a plan in device memory \
+             that never was"
+        );
+    };
+    let before = stand_in.counts().launched;
+    refused(&mut call);
+    stand_in.fail(1);
+    // SAFETY: a stream of the stand-in's.
+    unsafe { device.upload(&plan, stream) }.unwrap_err();
+    refused(&mut call);
+    stand_in.run(stream);
+    assert_eq!(stand_in.counts().launched, before);
+    // SAFETY: as above.
+    unsafe { device.upload(&plan, stream) }.unwrap();
+    call.put(&op, PlanSource::Device(&device), None, stream).unwrap();
+    stand_in.run(stream);
+    assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "once it is uploaded");
+}
+
 /// Plans, pinned memory and workspaces: nothing is used before its time, given up too early, or allocated for each call.
 #[test]
 fn calls_may_pile_up_on_many_streams() {

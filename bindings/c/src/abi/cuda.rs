@@ -59,7 +59,8 @@ pub unsafe extern "C" fn miamix_cuda_sizes(
 }
 
 /// Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
-/// as any other plan, and nothing else reads it but miamix_plan_shape().
+/// as any other plan from then on (before, they are an error: MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads
+/// it but miamix_plan_shape().
 ///
 /// @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
 /// @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
