@@ -155,6 +155,8 @@ const PTX: &str = concat!(include_str!("../../kernels/ptx/miamix.ptx"), "\0");
 /// What the library keeps of a context, whose owner it is not: the loaded kernels, and pinned memory.
 struct Context {
     loaded: Loaded,
+    /// The driver's number for the memory of `bad_label`, which no other memory of the process ever has.
+    number: u64,
     pinned: Vec<Pinned>,
 }
 
@@ -180,8 +182,8 @@ struct Pinned {
 // SAFETY: addresses and handles, which the driver lets any thread use.
 unsafe impl Send for Context {}
 
-/// By the context's address. A context that is destroyed while the process goes on leaves a few handles behind;
-/// frameworks use the primary contexts, which last.
+/// By the context's address. Where that of a context that was destroyed, or reset with its device, comes again,
+/// [`load`] finds that the memory of the entry is gone. What else the entry held went with the context.
 fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
     static CONTEXTS: OnceLock<Mutex<HashMap<usize, Context>>> = OnceLock::new();
     CONTEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -282,7 +284,7 @@ impl Stream {
     /// Copies to the device what `write` writes to pinned memory; the copy is asynchronous, and the memory used again
     /// once it is done.
     pub fn upload<R>(&self, address: u64, bytes: usize, write: impl FnOnce(&mut [u8]) -> Result<R>) -> Result<R> {
-        let (index, memory, event) = self.take_pinned(bytes)?;
+        let (memory, event) = self.take_pinned(bytes)?;
         // SAFETY: pinned memory of at least as many bytes, which is ours until it is given back.
         let result = write(unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().cast(), bytes) });
         let result = result.and_then(|result| {
@@ -291,23 +293,27 @@ impl Stream {
         });
         let recorded = if result.is_ok() { call!(self.driver, record(event, self.stream)) } else { Ok(()) };
         // Memory whose copy nobody would see the end of is not used again.
-        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context)) {
-            context.pinned[index].taken = false;
+        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context))
+            && let Some(block) = context.pinned.iter_mut().find(|block| block.event == event)
+        {
+            block.taken = false;
         }
         recorded.and(result)
     }
 
-    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, CUevent)> {
+    fn take_pinned(&self, bytes: usize) -> Result<(NonNull<c_void>, CUevent)> {
         let mut contexts = contexts();
-        let pinned = &mut contexts.entry(self.context).or_insert_with(|| unreachable!("entered")).pinned;
-        for (index, block) in pinned.iter_mut().enumerate() {
+        // Another thread may have found meanwhile that the context is gone.
+        let gone = Error::Cuda { call: Names::context_of_stream, code: INVALID_CONTEXT };
+        let pinned = &mut contexts.get_mut(&self.context).ok_or(gone)?.pinned;
+        for block in pinned.iter_mut() {
             // SAFETY: an event of this context.
             if block.taken || block.bytes < bytes || unsafe { (self.driver.query)(block.event) } == EVENT_NOT_READY {
                 continue;
             }
             block.taken = true;
             let memory = NonNull::new(block.memory).expect("allocated");
-            return Ok((index, memory, block.event));
+            return Ok((memory, block.event));
         }
         let (mut memory, mut event) = (null_mut(), null_mut());
         let room = bytes.next_power_of_two().max(PINNED_BYTES);
@@ -319,15 +325,19 @@ impl Stream {
         pinned.push(Pinned { memory, bytes: room, event, taken: true });
         let memory =
             NonNull::new(memory).ok_or_else(|| Error::OutOfMemory(format!("{room} bytes of pinned memory")))?;
-        Ok((pinned.len() - 1, memory, event))
+        Ok((memory, event))
     }
 }
 
 /// What this library needs of a context: from the table, or loaded the first time.
 fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
     let mut contexts = contexts();
-    if let Some(context) = contexts.get(&context) {
-        return Ok(context.loaded);
+    if let Some(held) = contexts.get(&context) {
+        if number_of(driver, held.loaded.bad_label).is_ok_and(|number| number == held.number) {
+            return Ok(held.loaded);
+        }
+        // Another context at the same address: nothing of the entry may be touched, not even to free it.
+        contexts.remove(&context);
     }
     if capturing {
         return Err(Error::Unsupported(
@@ -343,11 +353,20 @@ fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
     }
     call!(driver, allocate_host(&raw mut bad_label, size_of::<u32>(), HOST_MAPPED))?;
     let bad_label: *mut u32 = bad_label.cast();
+    let number = number_of(driver, bad_label)?;
     // SAFETY: pinned memory of that size, which no kernel knows yet.
     unsafe { bad_label.write(0) };
     let loaded = Loaded { kernels, device, bad_label };
-    contexts.insert(context, Context { loaded, pinned: Vec::new() });
+    contexts.insert(context, Context { loaded, number, pinned: Vec::new() });
     Ok(loaded)
+}
+
+/// The driver's number for an allocation; an error where there is none.
+fn number_of(driver: &Driver, memory: *mut u32) -> Result<u64> {
+    let mut number = 0u64;
+    let attribute = CUpointer_attribute::CU_POINTER_ATTRIBUTE_BUFFER_ID;
+    call!(driver, pointer_attribute((&raw mut number).cast(), attribute, memory as u64))?;
+    Ok(number)
 }
 
 /// A context that is current on this thread as long as this lives.

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "cuda_on_cpu.h"
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -26,6 +28,8 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVAL
 namespace {
 struct Context {
   int number;
+  // How often it was reset: handles of an earlier life are no good.
+  int life = 0;
 };
 struct Work {
   std::function<void()> run;
@@ -39,13 +43,22 @@ struct Stream {
 };
 struct Event {
   bool passed;
+  Context* context;
+  int life;
 };
-struct Block {
+struct Function {
+  const on_cpu::Kernel* kernel;
+  Context* context;
+  int life;
+};
+struct Pinned {
   size_t bytes;
+  Context* context;
+  uint64_t number;
 };
 
 std::recursive_mutex lock;
-Context context_list[2] = {{0}, {1}};
+Context context_list[2] = {{0, 0}, {1, 0}};
 Stream stream_list[4] = {
     {&context_list[0], {}, false, {}}, {&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}, {&context_list[0], {}, false, {}}};
 // Those of an application; they never move.
@@ -56,6 +69,8 @@ thread_local std::vector<Context*> current;
 thread_local int capture_mode = 0;
 int device_of_addresses = 0;
 std::map<const void*, size_t> allocations;
+std::map<void*, Pinned> pinned;
+uint64_t last_number = 0;
 std::string failure;
 int order = 0, use_ptx = 0, fail_call = 0;
 uint64_t seed = 1;
@@ -147,6 +162,13 @@ API CUresult cuCtxGetDevice(int* device) {
 }
 // Memory of the stand-in's has no device of its own: the test says which one addresses are on.
 API CUresult cuPointerGetAttribute(void* value, int attribute, uint64_t address) {
+  LOCK;
+  if (attribute == 7) {  // the number of the memory, which comes once
+    const auto found = pinned.find((void*)address);
+    if (found == pinned.end()) return INVALID_VALUE;
+    *(uint64_t*)value = found->second.number;
+    return SUCCESS;
+  }
   if (attribute != 9 || !address || device_of_addresses < 0) return INVALID_VALUE;
   *(int*)value = device_of_addresses;
   return SUCCESS;
@@ -166,10 +188,11 @@ API CUresult cuModuleLoadData(void** module, const char* image) {
   *module = current.back();
   return SUCCESS;
 }
-API CUresult cuModuleGetFunction(void** function, void*, const char* name) {
+API CUresult cuModuleGetFunction(void** function, void* module, const char* name) {
+  Context* context = (Context*)module;
   for (size_t i = 0; i < on_cpu::n_source_kernels; ++i) {
     if (strcmp(on_cpu::source_kernels[i].name, name) == 0) {
-      *function = (void*)&on_cpu::source_kernels[i];
+      *function = new Function{&on_cpu::source_kernels[i], context, context->life};
       return SUCCESS;
     }
   }
@@ -179,7 +202,9 @@ API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
                             unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** parameters,
                             void**) {
   LOCK;
-  const on_cpu::Kernel* kernel = (const on_cpu::Kernel*)function;
+  const Function* loaded = (const Function*)function;
+  if (current.empty() || loaded->context != current.back() || loaded->life != loaded->context->life) return INVALID_HANDLE;
+  const on_cpu::Kernel* kernel = loaded->kernel;
   if (grid_x == 0 || grid_x > 0x7fffffffu || grid_y != 1 || grid_z != 1 || block_x == 0 || block_x > 1024 ||
       block_y != 1 || block_z != 1 || shared_bytes > 48 << 10) {
     return INVALID_VALUE;
@@ -233,24 +258,34 @@ API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned flags) {
   LOCK;
   if (flags != 3) return INVALID_VALUE;  // portable, and mapped: kernels write to it
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
+  if (current.empty()) return INVALID_CONTEXT;
   counts[PINNED] += bytes;
-  *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (*memory == MAP_FAILED) return OUT_OF_MEMORY;
+  pinned[*memory] = {bytes, current.back(), ++last_number};
   return SUCCESS;
 }
 API CUresult cuMemFreeHost(void* memory) {
-  free(memory);
+  LOCK;
+  const auto found = pinned.find(memory);
+  if (found == pinned.end()) return INVALID_VALUE;
+  munmap(memory, found->second.bytes);
+  pinned.erase(found);
   return SUCCESS;
 }
 API CUresult cuEventCreate(void** event, unsigned) {
-  *event = new Event{true};
+  if (current.empty()) return INVALID_CONTEXT;
+  *event = new Event{true, current.back(), current.back()->life};
   return SUCCESS;
 }
 API CUresult cuEventRecord(void* event, void* stream) {
+  if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   ((Event*)event)->passed = false;
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
 API CUresult cuEventQuery(void* event) {
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
+  if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   return ((Event*)event)->passed ? SUCCESS : NOT_READY;
 }
 
@@ -259,6 +294,25 @@ API CUresult cuEventQuery(void* event) {
 API void* stand_in_stream(int i) { return &stream_list[i]; }
 API void stand_in_set(int new_order, int new_use_ptx) { LOCK; order = new_order, use_ptx = new_use_ptx; }
 API void stand_in_device_of_addresses(int device) { LOCK; device_of_addresses = device; }
+// Resets the context of a stream, as cudaDeviceReset does: its address and that of the stream come again, what was made
+// in it is gone. Its pinned memory is out of reach from then on, or (taken) somebody else's.
+API void stand_in_reset(void* stream, int taken) {
+  LOCK;
+  Context* context = stream_of(stream)->context;
+  ++context->life;
+  for (auto at = pinned.begin(); at != pinned.end();) {
+    if (at->second.context != context) {
+      ++at;
+    } else if (taken) {
+      memset(at->first, 0x77, at->second.bytes);
+      at->second.number = ++last_number;
+      ++at;
+    } else {
+      mprotect(at->first, at->second.bytes, PROT_NONE);
+      at = pinned.erase(at);
+    }
+  }
+}
 API int stand_in_capture_mode() { return capture_mode; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
