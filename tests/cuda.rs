@@ -990,6 +990,40 @@ fn a_workspace_of_the_callers_is_used_and_nothing_else() {
     }
 }
 
+/// A device without memory pools mixes in a workspace of the caller's, and says so otherwise.
+#[test]
+fn without_memory_pools_there_must_be_a_workspace() {
+    let Some(stand_in) = StandIn::get() else { return };
+    stand_in.set(0, 0);
+    let stream = stand_in.stream(2);
+    // SAFETY: the functions' types.
+    let (reset, no_pools) = unsafe {
+        let reset = stand_in.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_reset");
+        let no_pools = stand_in.function::<unsafe extern "C" fn(c_int)>("stand_in_no_pools");
+        (move || reset(stream.0, 0), move |without| no_pools(without))
+    };
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 20, 20);
+    let plan = op.draw(shape, 9, 0).unwrap();
+    let pixels = images::<u8>([2, 1, 20, 20], 0);
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let bytes = op.cuda_workspace_bytes(shape).unwrap();
+    let mut memory = vec![0u8; bytes + 256];
+    let offset = memory.as_ptr().align_offset(256);
+    let workspace = Workspace { data: memory[offset..].as_mut_ptr().cast(), bytes };
+    reset();
+    no_pools(1);
+    let error = call.put(&op, PlanSource::Host(&plan), None, stream).unwrap_err();
+    assert_eq!(error.status(), Status::Unsupported);
+    assert_eq!(error.to_string(), "workspace: must be given, as CUDA device 1 has no memory pools");
+    call.put(&op, PlanSource::Host(&plan), Some(workspace), stream).unwrap();
+    stand_in.run(stream);
+    assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "in a workspace");
+    // The next test finds a device with pools.
+    no_pools(0);
+    reset();
+}
+
 #[test]
 fn failures_of_the_driver_are_errors() {
     let Some(stand_in) = StandIn::get() else { return };
@@ -1011,7 +1045,7 @@ fn failures_of_the_driver_are_errors() {
     }
     stand_in.fail(0);
     failed.dedup();
-    let all = ["cuMemAllocAsync", "cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuMemsetD8Async", "cuLaunchKernel"];
+    let all = ["cuMemAllocFromPoolAsync", "cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuMemsetD8Async", "cuLaunchKernel"];
     assert_eq!(failed, all);
     let nowhere = CudaStream(std::ptr::without_provenance_mut(64));
     let error = call.put(&op, PlanSource::Host(&plan), None, nowhere).unwrap_err();

@@ -5,8 +5,9 @@
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{
-    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmodule, CUpointer_attribute, CUresult, CUstream,
-    CUstreamCaptureMode, CUstreamCaptureStatus,
+    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAllocationHandleType, CUmemAllocationType,
+    CUmemLocation, CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUmodule, CUpointer_attribute,
+    CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
 };
 use libloading::Library;
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 const OUT_OF_MEMORY: c_int = CUresult::CUDA_ERROR_OUT_OF_MEMORY as c_int;
 const INVALID_CONTEXT: c_int = CUresult::CUDA_ERROR_INVALID_CONTEXT as c_int;
+const NOT_SUPPORTED: c_int = CUresult::CUDA_ERROR_NOT_SUPPORTED as c_int;
 const EVENT_NOT_READY: c_int = CUresult::CUDA_ERROR_NOT_READY as c_int;
 const EVENT_WITHOUT_TIME: c_uint = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
 /// Pinned for every context, at one address on host and device.
@@ -76,7 +78,9 @@ driver! {
     launch: cuLaunchKernel(CUfunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, CUstream, *mut *mut c_void, *mut *mut c_void);
     copy_to_device: cuMemcpyHtoDAsync_v2(CUdeviceptr, *const c_void, usize, CUstream);
     clear: cuMemsetD8Async(CUdeviceptr, u8, usize, CUstream);
-    allocate: cuMemAllocAsync(*mut CUdeviceptr, usize, CUstream);
+    new_pool: cuMemPoolCreate(*mut CUmemoryPool, *const CUmemPoolProps);
+    set_of_pool: cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute, *mut c_void);
+    allocate: cuMemAllocFromPoolAsync(*mut CUdeviceptr, usize, CUmemoryPool, CUstream);
     free: cuMemFreeAsync(CUdeviceptr, CUstream);
     allocate_host: cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
     free_host: cuMemFreeHost(*mut c_void);
@@ -167,6 +171,8 @@ struct Loaded {
     device: CUdevice,
     /// In pinned memory, where kernels write to it: 1 + a sample whose class id is too large, or 0.
     bad_label: *mut u32,
+    /// Null on a device that has no pools.
+    pool: CUmemoryPool,
 }
 
 /// Pinned memory, free again once its event has passed.
@@ -274,10 +280,15 @@ impl Stream {
         call!(self.driver, clear(address, 0, bytes, self.stream))
     }
 
-    /// Memory of the stream's pool, given back in the stream's order when dropped.
+    /// Memory of the context's pool, given back in the stream's order when dropped.
     pub fn allocate(&self, bytes: usize) -> Result<Pooled<'_>> {
+        if self.loaded.pool.is_null() {
+            let device = self.loaded.device;
+            let rule = format!("workspace: must be given, as CUDA device {device} has no memory pools");
+            return Err(Error::Unsupported(rule));
+        }
         let mut address = 0;
-        call!(self.driver, allocate(&raw mut address, bytes.max(1), self.stream))?;
+        call!(self.driver, allocate(&raw mut address, bytes.max(1), self.loaded.pool, self.stream))?;
         Ok(Pooled { stream: self, address })
     }
 
@@ -351,14 +362,38 @@ fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
     for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
         call!(driver, function(&raw mut *kernel, module, name.as_ptr()))?;
     }
+    let pool = new_pool(driver, device)?;
     call!(driver, allocate_host(&raw mut bad_label, size_of::<u32>(), HOST_MAPPED))?;
     let bad_label: *mut u32 = bad_label.cast();
     let number = number_of(driver, bad_label)?;
     // SAFETY: pinned memory of that size, which no kernel knows yet.
     unsafe { bad_label.write(0) };
-    let loaded = Loaded { kernels, device, bad_label };
+    let loaded = Loaded { kernels, device, bad_label, pool };
     contexts.insert(context, Context { loaded, number, pinned: Vec::new() });
     Ok(loaded)
+}
+
+/// A pool that keeps what it has. The device's own gives all of it back whenever somebody waits for the device, and
+/// maps it anew at the next call.
+fn new_pool(driver: &Driver, device: CUdevice) -> Result<CUmemoryPool> {
+    let place = CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device };
+    let properties = CUmemPoolProps {
+        allocType: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+        handleTypes: CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+        location: place,
+        win32SecurityAttributes: null_mut(),
+        reserved: [0; 64],
+    };
+    let mut pool = null_mut();
+    match call!(driver, new_pool(&raw mut pool, &raw const properties)) {
+        // Calls with a workspace need none.
+        Err(Error::Cuda { code: NOT_SUPPORTED, .. }) => return Ok(null_mut()),
+        other => other?,
+    }
+    let mut kept = u64::MAX;
+    let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    call!(driver, set_of_pool(pool, threshold, (&raw mut kept).cast()))?;
+    Ok(pool)
 }
 
 /// The driver's number for an allocation; an error where there is none.
@@ -418,7 +453,7 @@ impl Drop for CaptureMode {
     }
 }
 
-/// Device memory from a stream's pool.
+/// Device memory from the pool of a context.
 pub(super) struct Pooled<'a> {
     stream: &'a Stream,
     pub address: u64,

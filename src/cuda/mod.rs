@@ -116,7 +116,8 @@ pub enum PlanSource<'a> {
     Device(&'a DevicePlan),
 }
 
-/// Device memory for a call's own use, aligned to 256 bytes; without it the stream's pool is used.
+/// Device memory for a call's own use, aligned to 256 bytes; without it, a pool that the library has
+/// for each context and that keeps its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace {
     /// Its address.

@@ -23,7 +23,8 @@
 
 typedef int CUresult;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801,
+       CAPTURE_UNSUPPORTED = 900 };
 
 namespace {
 struct Context {
@@ -34,6 +35,12 @@ struct Context {
 struct Work {
   std::function<void()> run;
   bool is_kernel;
+};
+struct Pool {
+  Context* context;
+  int life;
+  // Kept when somebody waits for the device; no more is given before.
+  uint64_t kept;
 };
 struct Stream {
   Context* context;
@@ -68,6 +75,7 @@ int broken = 0;
 thread_local std::vector<Context*> current;
 thread_local int capture_mode = 0;
 int device_of_addresses = 0;
+bool no_pools = false;
 std::map<const void*, size_t> allocations;
 std::map<void*, Pinned> pinned;
 uint64_t last_number = 0;
@@ -238,8 +246,28 @@ API CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, v
 API CUresult cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream) {
   return put(stream, [=] { memset((void*)to, value, bytes); });
 }
-API CUresult cuMemAllocAsync(uint64_t* address, size_t bytes, void* stream) {
+// Of device memory, that of the current context's device.
+API CUresult cuMemPoolCreate(void** pool, const int* properties) {
   LOCK;
+  if (current.empty()) return INVALID_CONTEXT;
+  // Pinned, without a handle for others, on a device.
+  if (properties[0] != 1 || properties[1] != 0 || properties[2] != 1 || properties[3] != current.back()->number) {
+    return INVALID_VALUE;
+  }
+  if (no_pools) return NOT_SUPPORTED;
+  *pool = new Pool{current.back(), current.back()->life, 0};
+  return SUCCESS;
+}
+API CUresult cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
+  if (attribute != 4) return INVALID_VALUE;
+  ((Pool*)pool)->kept = *(uint64_t*)value;
+  return SUCCESS;
+}
+API CUresult cuMemAllocFromPoolAsync(uint64_t* address, size_t bytes, void* pool, void* stream) {
+  LOCK;
+  const Pool* from = (const Pool*)pool;
+  if (current.empty() || from->context != current.back() || from->life != from->context->life) return INVALID_HANDLE;
+  if (from->kept != UINT64_MAX) return INVALID_VALUE;
   if (bytes > (size_t)1 << 36) return OUT_OF_MEMORY;
   void* memory = aligned_alloc(512, (bytes + 511) / 512 * 512);
   memset(memory, 0xCB, bytes);
@@ -314,6 +342,7 @@ API void stand_in_reset(void* stream, int taken) {
   }
 }
 API int stand_in_capture_mode() { return capture_mode; }
+API void stand_in_no_pools(int without) { LOCK; no_pools = without; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
 // Does what is on a stream; null, or what went wrong.

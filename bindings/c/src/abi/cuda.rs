@@ -66,7 +66,7 @@ pub unsafe extern "C" fn miamix_cuda_sizes(
 /// @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
 /// @param[in]  buffer_bytes    Its size, that of miamix_cuda_sizes() at least.
 /// @param[in]  workspace       Device memory that calls under this plan work in, aligned to 256 bytes, for one stream
-///                             at a time; NULL: each call takes its memory from the stream's pool.
+///                             at a time; NULL: each call takes its memory from the library's pool.
 /// @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
 /// @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
 /// @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.
