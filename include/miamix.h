@@ -751,9 +751,10 @@ typedef struct miamix_tensor {
  *
  * On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
  * stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
- * from the stream's pool, or is that of miamix_plan_on_device(). A class id of num_classes or more gives a row of
- * zeros, of which miamix_check_labels() tells. A stream that is being captured into a graph takes only a plan from
- * miamix_plan_on_device(), and is an error with any other: MIAMIX_STATUS_UNSUPPORTED.
+ * from a pool of the library's, one for each context, which keeps it for the next call; or it is that of
+ * miamix_plan_on_device(). A class id of num_classes or more gives a row of zeros, of which miamix_check_labels()
+ * tells. A stream that is being captured into a graph takes only a plan from miamix_plan_on_device(), and is an error
+ * with any other: MIAMIX_STATUS_UNSUPPORTED.
  */
 MIAMIX_API
 miamix_status miamix_apply(const miamix_op *op,
@@ -895,13 +896,14 @@ miamix_status miamix_cuda_sizes(const miamix_op *op,
 
 /**
  * Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
- * as any other plan, and nothing else reads it but miamix_plan_shape().
+ * as any other plan from then on (before, they are an error: MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads
+ * it but miamix_plan_shape().
  *
  * @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
  * @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
  * @param[in]  buffer_bytes    Its size, that of miamix_cuda_sizes() at least.
  * @param[in]  workspace       Device memory that calls under this plan work in, aligned to 256 bytes, for one stream
- *                             at a time; NULL: each call takes its memory from the stream's pool.
+ *                             at a time; NULL: each call takes its memory from the library's pool.
  * @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
  * @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
  * @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.

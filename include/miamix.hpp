@@ -761,7 +761,7 @@ public:
 
     /// Makes a plan in device memory of the caller's, which a captured graph needs: Plan::upload() writes it, and calls
     /// on CUDA tensors take it as any other. `buffer`: aligned to 16 bytes; `workspace`: to 256, for one stream at a
-    /// time, or null for the stream's pool; both of cuda_sizes() at least, and there as long as the plan is used.
+    /// time, or null for the library's pool; both of cuda_sizes() at least, and there as long as the plan is used.
     Plan plan_on_device(const BatchShape& shape, void* buffer, std::size_t buffer_bytes, void* workspace = nullptr,
                         std::size_t workspace_bytes = 0) const {
         miamix_plan* handle = nullptr;

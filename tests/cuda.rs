@@ -771,6 +771,92 @@ fn a_captured_graph_replays_with_another_plan() {
     }
 }
 
+/// A context at the address of one that is gone (`cudaDeviceReset`) is a new one: nothing that was made in the old one is
+/// used, whether its pinned memory is out of reach or somebody else's by now.
+#[test]
+fn a_context_that_was_reset_is_loaded_anew() {
+    let Some(stand_in) = StandIn::get() else { return };
+    stand_in.set(0, 0);
+    let stream = stand_in.stream(2);
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 66, 66);
+    let pixels = images::<f32>([2, 1, 66, 66], 0);
+    let apply = |seed| {
+        let plan = op.draw(shape, seed, 0).unwrap();
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        call.reports = false;
+        let loaded = stand_in.counts().loaded;
+        call.put(&op, PlanSource::Host(&plan), None, stream).unwrap();
+        stand_in.run(stream);
+        assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), &format!("seed {seed}"));
+        // SAFETY: a stream of the stand-in's.
+        unsafe { check_cuda_labels(stream) }.unwrap();
+        stand_in.counts().loaded - loaded
+    };
+    let reset = |taken: c_int| {
+        // SAFETY: the function's type.
+        unsafe { stand_in.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_reset")(stream.0, taken) }
+    };
+    apply(0);
+    for taken in [0, 1, 0] {
+        assert_eq!(apply(1), 0);
+        reset(taken);
+        assert_eq!(apply(2), 1, "memory taken: {taken}");
+    }
+    // Whoever only asks finds no answer of the old one's either.
+    reset(1);
+    // SAFETY: as above.
+    unsafe { check_cuda_labels(stream) }.unwrap();
+    reset(0);
+    // SAFETY: as above.
+    unsafe { check_cuda_labels(stream) }.unwrap();
+    assert_eq!(apply(3), 0);
+}
+
+/// What lies in its memory is no plan before: nothing is launched. An upload that fails changes nothing of that.
+#[test]
+fn a_device_plan_is_refused_until_it_is_uploaded() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let stream = stand_in.stream(0);
+    stand_in.set(0, 0);
+    let op = MiaMix::new(Config::default()).unwrap();
+    let shape = BatchShape::new(2, 6, 6);
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    let mut memory = vec![[u64::MAX; 2]; bytes.div_ceil(16)];
+    // SAFETY: memory of that size, used to the end of the test.
+    let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+    let pixels = images::<f32>([2, 1, 6, 6], 0);
+    let plan = op.draw(shape, 1, 0).unwrap();
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let mut masks = vec![0.0f32; 72];
+    let mut refused = |call: &mut Call<f32>| {
+        // SAFETY: memory that outlives the run.
+        let rendered = unsafe {
+            op.masks_cuda(PlanSource::Device(&device), masks.as_mut_ptr(), null_mut(), None, stream).unwrap_err()
+        };
+        assert_eq!(call.put(&op, PlanSource::Device(&device), None, stream), Err(rendered.clone()));
+        assert_eq!(rendered.status(), Status::InvalidArgument);
+        assert_eq!(
+            rendered.to_string(),
+            "plan: must have been uploaded (miamix_plan_upload) before it is applied, got a plan in device memory \
+             that never was"
+        );
+    };
+    let before = stand_in.counts().launched;
+    refused(&mut call);
+    stand_in.fail(1);
+    // SAFETY: a stream of the stand-in's.
+    unsafe { device.upload(&plan, stream) }.unwrap_err();
+    refused(&mut call);
+    stand_in.run(stream);
+    assert_eq!(stand_in.counts().launched, before);
+    // SAFETY: as above.
+    unsafe { device.upload(&plan, stream) }.unwrap();
+    call.put(&op, PlanSource::Device(&device), None, stream).unwrap();
+    stand_in.run(stream);
+    assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "once it is uploaded");
+}
+
 /// Plans, pinned memory and workspaces: nothing is used before its time, given up too early, or allocated for each call.
 #[test]
 fn calls_may_pile_up_on_many_streams() {
@@ -802,7 +888,8 @@ fn calls_may_pile_up_on_many_streams() {
     // Pinned memory of the first round serves the next ones.
     assert_eq!(rounds[0].pinned, rounds[2].pinned);
     // The caller's context is left as it was; kernels are loaded once a context.
-    assert_eq!((rounds[2].pushed, rounds[2].loaded), (rounds[2].popped, 2));
+    assert_eq!((rounds[2].pushed, rounds[2].loaded), (rounds[2].popped, rounds[0].loaded));
+    assert!(rounds[0].loaded - before.loaded <= 2);
     // A workspace a call, and none left.
     assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
 }
@@ -903,6 +990,40 @@ fn a_workspace_of_the_callers_is_used_and_nothing_else() {
     }
 }
 
+/// A device without memory pools mixes in a workspace of the caller's, and says so otherwise.
+#[test]
+fn without_memory_pools_there_must_be_a_workspace() {
+    let Some(stand_in) = StandIn::get() else { return };
+    stand_in.set(0, 0);
+    let stream = stand_in.stream(2);
+    // SAFETY: the functions' types.
+    let (reset, no_pools) = unsafe {
+        let reset = stand_in.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_reset");
+        let no_pools = stand_in.function::<unsafe extern "C" fn(c_int)>("stand_in_no_pools");
+        (move || reset(stream.0, 0), move |without| no_pools(without))
+    };
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 20, 20);
+    let plan = op.draw(shape, 9, 0).unwrap();
+    let pixels = images::<u8>([2, 1, 20, 20], 0);
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let bytes = op.cuda_workspace_bytes(shape).unwrap();
+    let mut memory = vec![0u8; bytes + 256];
+    let offset = memory.as_ptr().align_offset(256);
+    let workspace = Workspace { data: memory[offset..].as_mut_ptr().cast(), bytes };
+    reset();
+    no_pools(1);
+    let error = call.put(&op, PlanSource::Host(&plan), None, stream).unwrap_err();
+    assert_eq!(error.status(), Status::Unsupported);
+    assert_eq!(error.to_string(), "workspace: must be given, as CUDA device 1 has no memory pools");
+    call.put(&op, PlanSource::Host(&plan), Some(workspace), stream).unwrap();
+    stand_in.run(stream);
+    assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "in a workspace");
+    // The next test finds a device with pools.
+    no_pools(0);
+    reset();
+}
+
 #[test]
 fn failures_of_the_driver_are_errors() {
     let Some(stand_in) = StandIn::get() else { return };
@@ -924,7 +1045,7 @@ fn failures_of_the_driver_are_errors() {
     }
     stand_in.fail(0);
     failed.dedup();
-    let all = ["cuMemAllocAsync", "cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuMemsetD8Async", "cuLaunchKernel"];
+    let all = ["cuMemAllocFromPoolAsync", "cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuMemsetD8Async", "cuLaunchKernel"];
     assert_eq!(failed, all);
     let nowhere = CudaStream(std::ptr::without_provenance_mut(64));
     let error = call.put(&op, PlanSource::Host(&plan), None, nowhere).unwrap_err();

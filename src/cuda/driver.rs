@@ -5,8 +5,9 @@
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{
-    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmodule, CUpointer_attribute, CUresult, CUstream,
-    CUstreamCaptureMode, CUstreamCaptureStatus,
+    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAllocationHandleType, CUmemAllocationType,
+    CUmemLocation, CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUmodule, CUpointer_attribute,
+    CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
 };
 use libloading::Library;
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 const OUT_OF_MEMORY: c_int = CUresult::CUDA_ERROR_OUT_OF_MEMORY as c_int;
 const INVALID_CONTEXT: c_int = CUresult::CUDA_ERROR_INVALID_CONTEXT as c_int;
+const NOT_SUPPORTED: c_int = CUresult::CUDA_ERROR_NOT_SUPPORTED as c_int;
 const EVENT_NOT_READY: c_int = CUresult::CUDA_ERROR_NOT_READY as c_int;
 const EVENT_WITHOUT_TIME: c_uint = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
 /// Pinned for every context, at one address on host and device.
@@ -76,7 +78,9 @@ driver! {
     launch: cuLaunchKernel(CUfunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, CUstream, *mut *mut c_void, *mut *mut c_void);
     copy_to_device: cuMemcpyHtoDAsync_v2(CUdeviceptr, *const c_void, usize, CUstream);
     clear: cuMemsetD8Async(CUdeviceptr, u8, usize, CUstream);
-    allocate: cuMemAllocAsync(*mut CUdeviceptr, usize, CUstream);
+    new_pool: cuMemPoolCreate(*mut CUmemoryPool, *const CUmemPoolProps);
+    set_of_pool: cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute, *mut c_void);
+    allocate: cuMemAllocFromPoolAsync(*mut CUdeviceptr, usize, CUmemoryPool, CUstream);
     free: cuMemFreeAsync(CUdeviceptr, CUstream);
     allocate_host: cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
     free_host: cuMemFreeHost(*mut c_void);
@@ -155,6 +159,8 @@ const PTX: &str = concat!(include_str!("../../kernels/ptx/miamix.ptx"), "\0");
 /// What the library keeps of a context, whose owner it is not: the loaded kernels, and pinned memory.
 struct Context {
     loaded: Loaded,
+    /// The driver's number for the memory of `bad_label`, which no other memory of the process ever has.
+    number: u64,
     pinned: Vec<Pinned>,
 }
 
@@ -165,6 +171,8 @@ struct Loaded {
     device: CUdevice,
     /// In pinned memory, where kernels write to it: 1 + a sample whose class id is too large, or 0.
     bad_label: *mut u32,
+    /// Null on a device that has no pools.
+    pool: CUmemoryPool,
 }
 
 /// Pinned memory, free again once its event has passed.
@@ -180,8 +188,8 @@ struct Pinned {
 // SAFETY: addresses and handles, which the driver lets any thread use.
 unsafe impl Send for Context {}
 
-/// By the context's address. A context that is destroyed while the process goes on leaves a few handles behind;
-/// frameworks use the primary contexts, which last.
+/// By the context's address. Where that of a context that was destroyed, or reset with its device, comes again,
+/// [`load`] finds that the memory of the entry is gone. What else the entry held went with the context.
 fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
     static CONTEXTS: OnceLock<Mutex<HashMap<usize, Context>>> = OnceLock::new();
     CONTEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -272,17 +280,22 @@ impl Stream {
         call!(self.driver, clear(address, 0, bytes, self.stream))
     }
 
-    /// Memory of the stream's pool, given back in the stream's order when dropped.
+    /// Memory of the context's pool, given back in the stream's order when dropped.
     pub fn allocate(&self, bytes: usize) -> Result<Pooled<'_>> {
+        if self.loaded.pool.is_null() {
+            let device = self.loaded.device;
+            let rule = format!("workspace: must be given, as CUDA device {device} has no memory pools");
+            return Err(Error::Unsupported(rule));
+        }
         let mut address = 0;
-        call!(self.driver, allocate(&raw mut address, bytes.max(1), self.stream))?;
+        call!(self.driver, allocate(&raw mut address, bytes.max(1), self.loaded.pool, self.stream))?;
         Ok(Pooled { stream: self, address })
     }
 
     /// Copies to the device what `write` writes to pinned memory; the copy is asynchronous, and the memory used again
     /// once it is done.
     pub fn upload<R>(&self, address: u64, bytes: usize, write: impl FnOnce(&mut [u8]) -> Result<R>) -> Result<R> {
-        let (index, memory, event) = self.take_pinned(bytes)?;
+        let (memory, event) = self.take_pinned(bytes)?;
         // SAFETY: pinned memory of at least as many bytes, which is ours until it is given back.
         let result = write(unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().cast(), bytes) });
         let result = result.and_then(|result| {
@@ -291,23 +304,27 @@ impl Stream {
         });
         let recorded = if result.is_ok() { call!(self.driver, record(event, self.stream)) } else { Ok(()) };
         // Memory whose copy nobody would see the end of is not used again.
-        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context)) {
-            context.pinned[index].taken = false;
+        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context))
+            && let Some(block) = context.pinned.iter_mut().find(|block| block.event == event)
+        {
+            block.taken = false;
         }
         recorded.and(result)
     }
 
-    fn take_pinned(&self, bytes: usize) -> Result<(usize, NonNull<c_void>, CUevent)> {
+    fn take_pinned(&self, bytes: usize) -> Result<(NonNull<c_void>, CUevent)> {
         let mut contexts = contexts();
-        let pinned = &mut contexts.entry(self.context).or_insert_with(|| unreachable!("entered")).pinned;
-        for (index, block) in pinned.iter_mut().enumerate() {
+        // Another thread may have found meanwhile that the context is gone.
+        let gone = Error::Cuda { call: Names::context_of_stream, code: INVALID_CONTEXT };
+        let pinned = &mut contexts.get_mut(&self.context).ok_or(gone)?.pinned;
+        for block in pinned.iter_mut() {
             // SAFETY: an event of this context.
             if block.taken || block.bytes < bytes || unsafe { (self.driver.query)(block.event) } == EVENT_NOT_READY {
                 continue;
             }
             block.taken = true;
             let memory = NonNull::new(block.memory).expect("allocated");
-            return Ok((index, memory, block.event));
+            return Ok((memory, block.event));
         }
         let (mut memory, mut event) = (null_mut(), null_mut());
         let room = bytes.next_power_of_two().max(PINNED_BYTES);
@@ -319,15 +336,19 @@ impl Stream {
         pinned.push(Pinned { memory, bytes: room, event, taken: true });
         let memory =
             NonNull::new(memory).ok_or_else(|| Error::OutOfMemory(format!("{room} bytes of pinned memory")))?;
-        Ok((pinned.len() - 1, memory, event))
+        Ok((memory, event))
     }
 }
 
 /// What this library needs of a context: from the table, or loaded the first time.
 fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
     let mut contexts = contexts();
-    if let Some(context) = contexts.get(&context) {
-        return Ok(context.loaded);
+    if let Some(held) = contexts.get(&context) {
+        if number_of(driver, held.loaded.bad_label).is_ok_and(|number| number == held.number) {
+            return Ok(held.loaded);
+        }
+        // Another context at the same address: nothing of the entry may be touched, not even to free it.
+        contexts.remove(&context);
     }
     if capturing {
         return Err(Error::Unsupported(
@@ -341,13 +362,46 @@ fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
     for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
         call!(driver, function(&raw mut *kernel, module, name.as_ptr()))?;
     }
+    let pool = new_pool(driver, device)?;
     call!(driver, allocate_host(&raw mut bad_label, size_of::<u32>(), HOST_MAPPED))?;
     let bad_label: *mut u32 = bad_label.cast();
+    let number = number_of(driver, bad_label)?;
     // SAFETY: pinned memory of that size, which no kernel knows yet.
     unsafe { bad_label.write(0) };
-    let loaded = Loaded { kernels, device, bad_label };
-    contexts.insert(context, Context { loaded, pinned: Vec::new() });
+    let loaded = Loaded { kernels, device, bad_label, pool };
+    contexts.insert(context, Context { loaded, number, pinned: Vec::new() });
     Ok(loaded)
+}
+
+/// A pool that keeps what it has. The device's own gives all of it back whenever somebody waits for the device, and
+/// maps it anew at the next call.
+fn new_pool(driver: &Driver, device: CUdevice) -> Result<CUmemoryPool> {
+    let place = CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device };
+    let properties = CUmemPoolProps {
+        allocType: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+        handleTypes: CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+        location: place,
+        win32SecurityAttributes: null_mut(),
+        reserved: [0; 64],
+    };
+    let mut pool = null_mut();
+    match call!(driver, new_pool(&raw mut pool, &raw const properties)) {
+        // Calls with a workspace need none.
+        Err(Error::Cuda { code: NOT_SUPPORTED, .. }) => return Ok(null_mut()),
+        other => other?,
+    }
+    let mut kept = u64::MAX;
+    let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    call!(driver, set_of_pool(pool, threshold, (&raw mut kept).cast()))?;
+    Ok(pool)
+}
+
+/// The driver's number for an allocation; an error where there is none.
+fn number_of(driver: &Driver, memory: *mut u32) -> Result<u64> {
+    let mut number = 0u64;
+    let attribute = CUpointer_attribute::CU_POINTER_ATTRIBUTE_BUFFER_ID;
+    call!(driver, pointer_attribute((&raw mut number).cast(), attribute, memory as u64))?;
+    Ok(number)
 }
 
 /// A context that is current on this thread as long as this lives.
@@ -399,7 +453,7 @@ impl Drop for CaptureMode {
     }
 }
 
-/// Device memory from a stream's pool.
+/// Device memory from the pool of a context.
 pub(super) struct Pooled<'a> {
     stream: &'a Stream,
     pub address: u64,

@@ -29,6 +29,7 @@ use plan::{PlanLayout, Tables};
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A CUDA stream of the caller's (`CUstream` or `cudaStream_t`); null is the default stream of the current context.
 #[derive(Clone, Copy, Debug)]
@@ -98,10 +99,12 @@ pub struct DeviceOutput<'a> {
 }
 
 /// Room for a plan in device memory: for one batch shape, and any plan that the operator draws for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct DevicePlan {
     address: u64,
     layout: PlanLayout,
+    /// A plan is there, in the order of the stream that it was uploaded on.
+    uploaded: AtomicBool,
 }
 
 /// The plan that a call follows.
@@ -109,11 +112,12 @@ pub struct DevicePlan {
 pub enum PlanSource<'a> {
     /// Uploaded by the call itself.
     Host(&'a Plan),
-    /// Uploaded before by [`DevicePlan::upload`].
+    /// Uploaded before by [`DevicePlan::upload`]; refused if it never was.
     Device(&'a DevicePlan),
 }
 
-/// Device memory for a call's own use, aligned to 256 bytes; without it the stream's pool is used.
+/// Device memory for a call's own use, aligned to 256 bytes; without it, a pool that the library has
+/// for each context and that keeps its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace {
     /// Its address.
@@ -200,7 +204,7 @@ impl DevicePlan {
         if bytes < layout.bytes {
             return Err(Error::invalid("buffer", format!("must have at least {} bytes", layout.bytes), bytes));
         }
-        Ok(DevicePlan { address: data as u64, layout })
+        Ok(DevicePlan { address: data as u64, layout, uploaded: AtomicBool::new(false) })
     }
 
     /// Uploads a plan, asynchronously in the stream's order: what was launched before sees the earlier one.
@@ -219,7 +223,9 @@ impl DevicePlan {
                 "stream: is capturing; upload a plan before the capture or the replay".into(),
             ));
         }
-        upload(&stream, plan, &self.layout, self.address).map(|_| ())
+        upload(&stream, plan, &self.layout, self.address)?;
+        self.uploaded.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -250,7 +256,7 @@ impl MiaMix {
     /// # Errors
     /// As [`MiaMix::apply`]; [`Error::CudaUnavailable`], [`Error::Cuda`], [`Error::OutOfMemory`];
     /// [`Error::Unsupported`] for a plan that is not uploaded yet while the stream is being captured;
-    /// [`Error::InvalidArgument`] for a workspace that is too small.
+    /// [`Error::InvalidArgument`] for a workspace that is too small, and for a [`DevicePlan`] that was never uploaded.
     ///
     /// # Safety
     /// The stream is live; every address is device memory of its context, inputs and outputs as large as their shapes
@@ -445,6 +451,13 @@ unsafe fn run(
     workspace: Option<Workspace>,
     stream: CudaStream,
 ) -> Result<()> {
+    // Kernels would follow whatever lies there.
+    if let PlanSource::Device(plan) = plan
+        && !plan.uploaded.load(Ordering::Acquire)
+    {
+        let rule = "must have been uploaded (miamix_plan_upload) before it is applied";
+        return Err(Error::invalid("plan", rule, "a plan in device memory that never was"));
+    }
     // SAFETY: the caller's promise.
     let stream = unsafe { Stream::enter(stream.0) }?;
     if launch.bad_label == 0 {

@@ -15,21 +15,32 @@
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "cuda_on_cpu.h"
 
 #define API extern "C" __attribute__((visibility("default")))
 
 typedef int CUresult;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+       INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801,
+       CAPTURE_UNSUPPORTED = 900 };
 
 namespace {
 struct Context {
   int number;
+  // How often it was reset: handles of an earlier life are no good.
+  int life = 0;
 };
 struct Work {
   std::function<void()> run;
   bool is_kernel;
+};
+struct Pool {
+  Context* context;
+  int life;
+  // Kept when somebody waits for the device; no more is given before.
+  uint64_t kept;
 };
 struct Stream {
   Context* context;
@@ -39,13 +50,22 @@ struct Stream {
 };
 struct Event {
   bool passed;
+  Context* context;
+  int life;
 };
-struct Block {
+struct Function {
+  const on_cpu::Kernel* kernel;
+  Context* context;
+  int life;
+};
+struct Pinned {
   size_t bytes;
+  Context* context;
+  uint64_t number;
 };
 
 std::recursive_mutex lock;
-Context context_list[2] = {{0}, {1}};
+Context context_list[2] = {{0, 0}, {1, 0}};
 Stream stream_list[4] = {
     {&context_list[0], {}, false, {}}, {&context_list[0], {}, false, {}}, {&context_list[1], {}, false, {}}, {&context_list[0], {}, false, {}}};
 // Those of an application; they never move.
@@ -55,7 +75,10 @@ int broken = 0;
 thread_local std::vector<Context*> current;
 thread_local int capture_mode = 0;
 int device_of_addresses = 0;
+bool no_pools = false;
 std::map<const void*, size_t> allocations;
+std::map<void*, Pinned> pinned;
+uint64_t last_number = 0;
 std::string failure;
 int order = 0, use_ptx = 0, fail_call = 0;
 uint64_t seed = 1;
@@ -147,6 +170,13 @@ API CUresult cuCtxGetDevice(int* device) {
 }
 // Memory of the stand-in's has no device of its own: the test says which one addresses are on.
 API CUresult cuPointerGetAttribute(void* value, int attribute, uint64_t address) {
+  LOCK;
+  if (attribute == 7) {  // the number of the memory, which comes once
+    const auto found = pinned.find((void*)address);
+    if (found == pinned.end()) return INVALID_VALUE;
+    *(uint64_t*)value = found->second.number;
+    return SUCCESS;
+  }
   if (attribute != 9 || !address || device_of_addresses < 0) return INVALID_VALUE;
   *(int*)value = device_of_addresses;
   return SUCCESS;
@@ -166,10 +196,11 @@ API CUresult cuModuleLoadData(void** module, const char* image) {
   *module = current.back();
   return SUCCESS;
 }
-API CUresult cuModuleGetFunction(void** function, void*, const char* name) {
+API CUresult cuModuleGetFunction(void** function, void* module, const char* name) {
+  Context* context = (Context*)module;
   for (size_t i = 0; i < on_cpu::n_source_kernels; ++i) {
     if (strcmp(on_cpu::source_kernels[i].name, name) == 0) {
-      *function = (void*)&on_cpu::source_kernels[i];
+      *function = new Function{&on_cpu::source_kernels[i], context, context->life};
       return SUCCESS;
     }
   }
@@ -179,7 +210,9 @@ API CUresult cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, un
                             unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** parameters,
                             void**) {
   LOCK;
-  const on_cpu::Kernel* kernel = (const on_cpu::Kernel*)function;
+  const Function* loaded = (const Function*)function;
+  if (current.empty() || loaded->context != current.back() || loaded->life != loaded->context->life) return INVALID_HANDLE;
+  const on_cpu::Kernel* kernel = loaded->kernel;
   if (grid_x == 0 || grid_x > 0x7fffffffu || grid_y != 1 || grid_z != 1 || block_x == 0 || block_x > 1024 ||
       block_y != 1 || block_z != 1 || shared_bytes > 48 << 10) {
     return INVALID_VALUE;
@@ -213,8 +246,28 @@ API CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, v
 API CUresult cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream) {
   return put(stream, [=] { memset((void*)to, value, bytes); });
 }
-API CUresult cuMemAllocAsync(uint64_t* address, size_t bytes, void* stream) {
+// Of device memory, that of the current context's device.
+API CUresult cuMemPoolCreate(void** pool, const int* properties) {
   LOCK;
+  if (current.empty()) return INVALID_CONTEXT;
+  // Pinned, without a handle for others, on a device.
+  if (properties[0] != 1 || properties[1] != 0 || properties[2] != 1 || properties[3] != current.back()->number) {
+    return INVALID_VALUE;
+  }
+  if (no_pools) return NOT_SUPPORTED;
+  *pool = new Pool{current.back(), current.back()->life, 0};
+  return SUCCESS;
+}
+API CUresult cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
+  if (attribute != 4) return INVALID_VALUE;
+  ((Pool*)pool)->kept = *(uint64_t*)value;
+  return SUCCESS;
+}
+API CUresult cuMemAllocFromPoolAsync(uint64_t* address, size_t bytes, void* pool, void* stream) {
+  LOCK;
+  const Pool* from = (const Pool*)pool;
+  if (current.empty() || from->context != current.back() || from->life != from->context->life) return INVALID_HANDLE;
+  if (from->kept != UINT64_MAX) return INVALID_VALUE;
   if (bytes > (size_t)1 << 36) return OUT_OF_MEMORY;
   void* memory = aligned_alloc(512, (bytes + 511) / 512 * 512);
   memset(memory, 0xCB, bytes);
@@ -233,24 +286,34 @@ API CUresult cuMemHostAlloc(void** memory, size_t bytes, unsigned flags) {
   LOCK;
   if (flags != 3) return INVALID_VALUE;  // portable, and mapped: kernels write to it
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
+  if (current.empty()) return INVALID_CONTEXT;
   counts[PINNED] += bytes;
-  *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (*memory == MAP_FAILED) return OUT_OF_MEMORY;
+  pinned[*memory] = {bytes, current.back(), ++last_number};
   return SUCCESS;
 }
 API CUresult cuMemFreeHost(void* memory) {
-  free(memory);
+  LOCK;
+  const auto found = pinned.find(memory);
+  if (found == pinned.end()) return INVALID_VALUE;
+  munmap(memory, found->second.bytes);
+  pinned.erase(found);
   return SUCCESS;
 }
 API CUresult cuEventCreate(void** event, unsigned) {
-  *event = new Event{true};
+  if (current.empty()) return INVALID_CONTEXT;
+  *event = new Event{true, current.back(), current.back()->life};
   return SUCCESS;
 }
 API CUresult cuEventRecord(void* event, void* stream) {
+  if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   ((Event*)event)->passed = false;
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
 API CUresult cuEventQuery(void* event) {
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
+  if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   return ((Event*)event)->passed ? SUCCESS : NOT_READY;
 }
 
@@ -259,7 +322,27 @@ API CUresult cuEventQuery(void* event) {
 API void* stand_in_stream(int i) { return &stream_list[i]; }
 API void stand_in_set(int new_order, int new_use_ptx) { LOCK; order = new_order, use_ptx = new_use_ptx; }
 API void stand_in_device_of_addresses(int device) { LOCK; device_of_addresses = device; }
+// Resets the context of a stream, as cudaDeviceReset does: its address and that of the stream come again, what was made
+// in it is gone. Its pinned memory is out of reach from then on, or (taken) somebody else's.
+API void stand_in_reset(void* stream, int taken) {
+  LOCK;
+  Context* context = stream_of(stream)->context;
+  ++context->life;
+  for (auto at = pinned.begin(); at != pinned.end();) {
+    if (at->second.context != context) {
+      ++at;
+    } else if (taken) {
+      memset(at->first, 0x77, at->second.bytes);
+      at->second.number = ++last_number;
+      ++at;
+    } else {
+      mprotect(at->first, at->second.bytes, PROT_NONE);
+      at = pinned.erase(at);
+    }
+  }
+}
 API int stand_in_capture_mode() { return capture_mode; }
+API void stand_in_no_pools(int without) { LOCK; no_pools = without; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
 // Does what is on a stream; null, or what went wrong.

@@ -62,7 +62,7 @@ class Shape:
 
 
 class DevicePlan:
-    """A plan in device memory, with a workspace of its own or that of the stream's pool."""
+    """A plan in device memory, with a workspace of its own or that of the library's pool."""
 
     def __init__(self, driver: Driver, op: Operator, shape: Shape, pooled: bool = False) -> None:
         wanted = lib.Shape(shape.n, shape.height, shape.width)

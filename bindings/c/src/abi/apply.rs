@@ -35,9 +35,10 @@ use std::ffi::c_void;
 ///
 /// On a CUDA device: all tensors are on it. The call returns before the work is done, which is complete in the
 /// stream's order; tensors must live as long, while the plan may be freed at once. Memory that the work needs comes
-/// from the stream's pool, or is that of miamix_plan_on_device(). A class id of num_classes or more gives a row of
-/// zeros, of which miamix_check_labels() tells. A stream that is being captured into a graph takes only a plan from
-/// miamix_plan_on_device(), and is an error with any other: MIAMIX_STATUS_UNSUPPORTED.
+/// from a pool of the library's, one for each context, which keeps it for the next call; or it is that of
+/// miamix_plan_on_device(). A class id of num_classes or more gives a row of zeros, of which miamix_check_labels()
+/// tells. A stream that is being captured into a graph takes only a plan from miamix_plan_on_device(), and is an error
+/// with any other: MIAMIX_STATUS_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn miamix_apply(
     op: *const miamix_op,

@@ -59,13 +59,14 @@ pub unsafe extern "C" fn miamix_cuda_sizes(
 }
 
 /// Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
-/// as any other plan, and nothing else reads it but miamix_plan_shape().
+/// as any other plan from then on (before, they are an error: MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads
+/// it but miamix_plan_shape().
 ///
 /// @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
 /// @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
 /// @param[in]  buffer_bytes    Its size, that of miamix_cuda_sizes() at least.
 /// @param[in]  workspace       Device memory that calls under this plan work in, aligned to 256 bytes, for one stream
-///                             at a time; NULL: each call takes its memory from the stream's pool.
+///                             at a time; NULL: each call takes its memory from the library's pool.
 /// @param[in]  workspace_bytes Its size, that of miamix_cuda_sizes() at least; 0 where there is none.
 /// @param[out] out_plan        Owned by the caller; release with miamix_plan_free(), which leaves the memory alone.
 /// @return MIAMIX_STATUS_OK, or an error; out_plan is written only on success.

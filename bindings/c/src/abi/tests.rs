@@ -424,6 +424,10 @@ fn a_graph_captured_on_a_cuda_device_takes_uploaded_plans() {
                 stream,
             )
         };
+        assert_eq!(apply(device_plan), Status::InvalidArgument);
+        let error = "plan: must have been uploaded (miamix_plan_upload) before it is applied, got a plan in device \
+                     memory that never was";
+        assert_eq!(last_error(), error);
         assert_eq!(unsafe { miamix_plan_upload(plan, device_plan, stream) }, Status::Ok, "{}", last_error());
         stand_in.on("stand_in_begin_capture", stream);
         assert_eq!(apply(plan), Status::Unsupported);

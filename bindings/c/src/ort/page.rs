@@ -39,7 +39,7 @@ Not yet confirmed on hardware: tested against a stand-in of ONNX Runtime's funct
 to those of the CPU byte for byte. Both operators are there for `CUDAExecutionProvider`, too: put it before
 `CPUExecutionProvider` in the session's list. Images, labels and all outputs are on the device; `seed`, `first_sample` and
 `training_mode` in CPU memory, where a plan is drawn. Work goes to the stream that ONNX Runtime has for the node, and
-nothing waits for it. Memory that it needs comes from the stream's pool. What differs from the CPU:
+nothing waits for it. Memory that it needs comes from a pool of the library's. What differs from the CPU:
 
 * A class id that is too large is found by the device: the run gives a row of zeros for it, and a later run of any such
   node in the process is the error.
