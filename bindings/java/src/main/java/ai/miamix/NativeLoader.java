@@ -24,8 +24,9 @@ import java.util.Map;
  *
  * <p>What is loaded runs as the user, so nobody else may be able to put a file in its place. A folder is used only if
  * it is the user's, nobody else can write to it, and nobody else can rename it or a folder above it; it is then a file
- * of the user's with the very bytes of the jar that is loaded. Files get their names by one renaming: processes that
- * start at once, or are ended in the middle, leave each other whole files.
+ * of the user's with the very bytes of the jar that is loaded. Links above a folder are followed once, and the path
+ * without them is what is checked and used. Files get their names by one renaming: processes that start at once, or are
+ * ended in the middle, leave each other whole files.
  */
 final class NativeLoader {
     static final String LIBRARY_PROPERTY = "ai.miamix.library";
@@ -89,9 +90,8 @@ final class NativeLoader {
         }
         // No folder of this user's that would last: one for this process alone, by a name that nobody can foresee.
         try {
-            Path folder = Files.createTempDirectory("miamix-").toAbsolutePath();
-            Path unpacked = unpack(library, file, folder);
-            folder.toFile().deleteOnExit();
+            Path unpacked = unpack(library, file, Files.createTempDirectory("miamix-").toAbsolutePath());
+            unpacked.getParent().toFile().deleteOnExit();
             unpacked.toFile().deleteOnExit();
             return unpacked;
         } catch (IOException refusal) {
@@ -114,9 +114,9 @@ final class NativeLoader {
         return folders;
     }
 
-    /** Puts the library into a folder, unless it is there. */
-    static Path unpack(byte[] library, String file, Path folder) throws IOException {
-        makeSafe(folder);
+    /** Puts the library into a folder, unless it is there; the path given back has no link in it. */
+    static Path unpack(byte[] library, String file, Path named) throws IOException {
+        Path folder = makeSafe(named);
         int dot = file.lastIndexOf('.');
         Path goal = folder.resolve(file.substring(0, dot) + "-" + hash(library) + file.substring(dot));
         if (isWhole(goal, library)) {
@@ -136,16 +136,19 @@ final class NativeLoader {
         return goal;
     }
 
-    /** Makes a folder for this user alone, or checks that it is one. */
-    private static void makeSafe(Path folder) throws IOException {
-        Path above = folder.getParent();
+    /** Makes a folder for this user alone, or checks that it is one; its path, with no link in it. */
+    private static Path makeSafe(Path named) throws IOException {
+        Path above = named.getParent();
         if (above == null) {
-            throw new IOException(folder + " is no folder to unpack to");
+            throw new IOException(named + " is no folder to unpack to");
         }
         var ownerOnly = PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"));
         if (!Files.exists(above)) {
             Files.createDirectories(above, ownerOnly);
         }
+        // A link can lead elsewhere after the check: from here on there is none.
+        above = above.toRealPath();
+        Path folder = above.resolve(named.getFileName());
         if (!Files.exists(folder, LinkOption.NOFOLLOW_LINKS)) {
             try {
                 Files.createDirectory(folder, ownerOnly);
@@ -157,14 +160,15 @@ final class NativeLoader {
         if (!entry.directory || entry.uid != user() || (entry.mode & (GROUP_WRITE | OTHERS_WRITE)) != 0) {
             throw new IOException(folder + " must be a folder of this user's that nobody else can write to");
         }
-        for (Path path = above.toRealPath(); path != null; path = path.getParent()) {
-            entry = Entry.of(path);
+        for (; above != null; above = above.getParent()) {
+            entry = Entry.of(above);
             boolean trusted = entry.uid == user() || entry.uid == 0;
             boolean writable = (entry.mode & (GROUP_WRITE | OTHERS_WRITE)) != 0 && (entry.mode & STICKY) == 0;
             if (!trusted || writable) {
-                throw new IOException(folder + " can be replaced by those who can write to " + path);
+                throw new IOException(folder + " can be replaced by those who can write to " + above);
             }
         }
+        return folder;
     }
 
     private static boolean isWhole(Path file, byte[] library) throws IOException {

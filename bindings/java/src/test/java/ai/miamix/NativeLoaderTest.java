@@ -35,6 +35,8 @@ class NativeLoaderTest {
 
     @BeforeEach
     void onlyThisUserWritesToTheRoot() throws IOException {
+        // Libraries are unpacked to paths without links.
+        root = root.toRealPath();
         permit(root, "rwx------");
     }
 
@@ -124,6 +126,35 @@ class NativeLoaderTest {
         Files.setAttribute(open, "unix:mode", 01777);
         assertArrayEquals(LIBRARY, Files.readAllBytes(NativeLoader.unpack(LIBRARY, FILE, between.resolve("cache"))));
         assertArrayEquals(LIBRARY, Files.readAllBytes(NativeLoader.unpack(LIBRARY, FILE, open.resolve("cache"))));
+    }
+
+    /** A link in the middle of the path is followed once: who can change it gains nothing. */
+    @Test
+    void aLinkAboveTheFolderIsNotUsedAgain() throws IOException, InterruptedException {
+        Path open = Files.createDirectory(root.resolve("open"));
+        permit(open, "rwxrwxrwx");
+        Path own = Files.createDirectory(root.resolve("own"));
+        Path theirs = Files.createDirectories(root.resolve("theirs/a/cache"));
+        Path link = Files.createSymbolicLink(open.resolve("link"), own);
+        Files.createDirectory(own.resolve("a"));
+        Path unpacked = NativeLoader.unpack(LIBRARY, FILE, link.resolve("a/cache"));
+        assertEquals(own.resolve("a/cache"), unpacked.getParent());
+        // As ONNX Runtime does, later.
+        String library = Child.end(Child.command(Child.class, "-Dai.miamix.cache=" + link.resolve("a/child")).start());
+        assertTrue(library.startsWith(own.resolve("a/child") + "/libmiamix-"), library);
+
+        Files.delete(link);
+        Files.createSymbolicLink(link, root.resolve("theirs"));
+        Files.write(theirs.resolve(unpacked.getFileName()), "another".getBytes(StandardCharsets.UTF_8));
+        assertArrayEquals(LIBRARY, Files.readAllBytes(unpacked));
+
+        // What the link leads to is what is checked.
+        permit(theirs.getParent(), "rwxrwxrwx");
+        assertRefused(link.resolve("a/cache"), "can be replaced by those who can write to " + theirs.getParent());
+        Files.delete(link);
+        Files.createSymbolicLink(link, root.resolve("nowhere"));
+        assertThrows(IOException.class, () -> NativeLoader.unpack(LIBRARY, FILE, link.resolve("a/cache")));
+        assertFalse(Files.exists(root.resolve("nowhere")));
     }
 
     @Test

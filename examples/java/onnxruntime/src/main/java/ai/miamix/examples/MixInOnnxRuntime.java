@@ -11,6 +11,7 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
+import ai.onnxruntime.TensorInfo;
 import java.awt.RenderingHints;
 import java.awt.image.BufferedImage;
 import java.awt.image.DataBufferByte;
@@ -27,11 +28,12 @@ import javax.imageio.ImageIO;
  * Photographs mixed by the operator inside ONNX Runtime, and by this package: the bytes are the same.
  *
  * <pre>{@code
- * target/release/miamix model --dtype u8 --layout nhwc --num-classes 7 --out model.onnx
+ * target/release/miamix model --dtype u8 --layout nhwc --num-classes 10 --out model.onnx
  * mvn -f examples/java/onnxruntime compile exec:java -Dexec.args="model.onnx photographs mixed.png"
  * }</pre>
  *
- * <p>The picture has the photographs above and the mixed ones below.
+ * <p>The picture has the photographs above and the mixed ones below. Any number of photographs fits any number of
+ * classes: their class ids are 0, 1 and so on, and 0 again after the last class of the model.
  */
 public final class MixInOnnxRuntime {
     private static final int SIDE = 160;
@@ -60,34 +62,46 @@ public final class MixInOnnxRuntime {
             pixels.put(square(ImageIO.read(file.toFile())));
         }
         Tensor labels = Tensor.allocate(DType.INT64, n);
-        for (int i = 0; i < n; i++) {
-            labels.asLongBuffer().put(i, i);
-        }
         long seed = 4;
         OrtEnvironment environment = OrtEnvironment.getEnvironment();
         try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
             options.registerCustomOpLibrary(Miamix.libraryPath().toString());
-            try (OrtSession session = environment.createSession(arguments[0], options);
-                    OnnxTensor given = OnnxTensor.createTensor(environment, images.asByteBuffer(), images.shape(),
-                            OnnxJavaType.UINT8);
-                    OnnxTensor ids = OnnxTensor.createTensor(environment, labels.asLongBuffer(), labels.shape());
-                    OnnxTensor seeds = OnnxTensor.createTensor(environment, seed);
-                    OnnxTensor zero = OnnxTensor.createTensor(environment, 0L);
-                    OnnxTensor yes = OnnxTensor.createTensor(environment, true);
-                    OrtSession.Result result = session.run(Map.of("images", given, "partner_images", given, "labels", ids,
-                            "seed", seeds, "first_sample", zero, "training_mode", yes));
-                    // The model's parameters are the defaults, too.
-                    Miamix miamix = Miamix.builder().numClasses(n).layout(Layout.NHWC).build()) {
-                MixResult expected = miamix.mix(Batch.of(images, labels), seed, 0);
-                boolean same = ((OnnxTensor) result.get(0)).getByteBuffer().equals(expected.images().asByteBuffer());
-                System.out.println(same ? n + " photographs; ONNX Runtime and this package give the same bytes"
-                        : "ONNX Runtime and this package differ");
-                if (!same) {
-                    throw new IllegalStateException("the bytes must be the same");
+            try (OrtSession session = environment.createSession(arguments[0], options)) {
+                int numClasses = numClasses(session);
+                for (int i = 0; i < n; i++) {
+                    labels.asLongBuffer().put(i, i % numClasses);
                 }
-                ImageIO.write(sheet(images, expected.images()), "png", Path.of(arguments[2]).toFile());
+                try (OnnxTensor given = OnnxTensor.createTensor(environment, images.asByteBuffer(), images.shape(),
+                                OnnxJavaType.UINT8);
+                        OnnxTensor ids = OnnxTensor.createTensor(environment, labels.asLongBuffer(), labels.shape());
+                        OnnxTensor seeds = OnnxTensor.createTensor(environment, seed);
+                        OnnxTensor zero = OnnxTensor.createTensor(environment, 0L);
+                        OnnxTensor yes = OnnxTensor.createTensor(environment, true);
+                        OrtSession.Result result = session.run(Map.of("images", given, "partner_images", given,
+                                "labels", ids, "seed", seeds, "first_sample", zero, "training_mode", yes));
+                        // The model's parameters are the defaults, too.
+                        Miamix miamix = Miamix.builder().numClasses(numClasses).layout(Layout.NHWC).build()) {
+                    MixResult expected = miamix.mix(Batch.of(images, labels), seed, 0);
+                    boolean same = bytes(result, "mixed_images").equals(expected.images().asByteBuffer())
+                            && bytes(result, "mixed_labels").equals(expected.labels().asByteBuffer());
+                    System.out.println(same ? n + " photographs; ONNX Runtime and this package give the same bytes"
+                            : "ONNX Runtime and this package differ");
+                    if (!same) {
+                        throw new IllegalStateException("the bytes must be the same");
+                    }
+                    ImageIO.write(sheet(images, expected.images()), "png", Path.of(arguments[2]).toFile());
+                }
             }
         }
+    }
+
+    /** The length of a row of mixed labels. */
+    private static int numClasses(OrtSession session) throws OrtException {
+        return (int) ((TensorInfo) session.getOutputInfo().get("mixed_labels").getInfo()).getShape()[1];
+    }
+
+    private static ByteBuffer bytes(OrtSession.Result result, String name) {
+        return ((OnnxTensor) result.get(name).orElseThrow()).getByteBuffer();
     }
 
     /** The middle of a photograph: bytes of red, green and blue. */
