@@ -743,7 +743,8 @@ typedef struct miamix_tensor {
  * @param[out] label_weight   [N] of float32, what the primary's own label weighs; may be NULL.
  * @param[out] partner_index  [N] of int64, the sample that was mixed in; may be NULL.
  * @param[in]  stream         Of the device where the tensors are, a CUstream or cudaStream_t, or NULL for the default
- *                            stream of the current context; ignored for tensors in CPU memory.
+ *                            stream of the current context, and of the device's primary context on a thread that
+ *                            has none; ignored for tensors in CPU memory.
  * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
  *         must overlap no input's and no other output's.
  *
@@ -926,7 +927,8 @@ miamix_status miamix_plan_on_device(const miamix_op *op,
  *
  * @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
  * @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
- * @param[in] stream      As for miamix_apply(). It must not be being captured: MIAMIX_STATUS_UNSUPPORTED.
+ * @param[in] stream      As for miamix_apply(), but that NULL needs a current context. It must not be being captured:
+ *                        MIAMIX_STATUS_UNSUPPORTED.
  * @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
  *         for.
  *
@@ -942,7 +944,7 @@ miamix_status miamix_plan_upload(const miamix_plan *plan,
  * error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
  * wait for it, so that a training loop can ask at each step.
  *
- * @param[in] stream As for miamix_apply().
+ * @param[in] stream As for miamix_apply(), but that NULL needs a current context.
  * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
  *         its batch; or another error.
  *

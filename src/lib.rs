@@ -56,8 +56,8 @@ pub use config::{
 pub use cpu::{Executor, Inline, MAX_THREADS, Threads};
 #[cfg(feature = "cuda")]
 pub use cuda::{
-    CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, PlanSource, Workspace, check_cuda_labels,
-    cuda_available, cuda_device_of_address, cuda_device_of_stream,
+    CudaStream, CurrentCudaDevice, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, PlanSource, Workspace,
+    check_cuda_labels, cuda_available, cuda_device_of_address, cuda_device_of_stream,
 };
 pub use error::{Error, Result, Status};
 pub use op::{Batch, Labels, MiaMix, Mixed, Output};

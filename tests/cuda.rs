@@ -7,9 +7,10 @@
 use half::{bf16, f16};
 use libloading::Library;
 use miamix::{
-    Batch, BatchShape, Config, CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, Dtype, Element, Error,
-    Images, ImagesMut, LabelWeight, Labels, Maps, MapsMut, Merge, Method, MethodWeights, MiaMix, Output, Pairing, Plan,
-    PlanSource, Status, Workspace, check_cuda_labels, cuda_available, cuda_device_of_address, cuda_device_of_stream,
+    Batch, BatchShape, Config, CudaStream, CurrentCudaDevice, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan,
+    Dtype, Element, Error, Images, ImagesMut, LabelWeight, Labels, Maps, MapsMut, Merge, Method, MethodWeights, MiaMix,
+    Output, Pairing, Plan, PlanSource, Status, Workspace, check_cuda_labels, cuda_available, cuda_device_of_address,
+    cuda_device_of_stream,
 };
 use ndarray::{Array1, Array2, Array3, Array4};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -65,7 +66,7 @@ impl StandIn {
         unsafe { self.library.get(name) }.unwrap()
     }
 
-    /// Streams 0, 1 and 3 are of one context, stream 2 of another.
+    /// Streams 0, 1 and 3 are of one context, stream 2 of another; 4 and 5 are the default streams of the two.
     fn stream(&self, i: c_int) -> CudaStream {
         // SAFETY: the function's type.
         CudaStream(unsafe { self.function::<unsafe extern "C" fn(c_int) -> *mut c_void>("stand_in_stream")(i) })
@@ -1024,6 +1025,41 @@ fn without_memory_pools_there_must_be_a_workspace() {
     reset();
 }
 
+/// A thread without a context takes the device's own, retained once, for as long as the guard lives.
+#[test]
+fn a_null_stream_is_the_default_stream_of_the_current_device() {
+    let Some(stand_in) = StandIn::get() else { return };
+    stand_in.set(0, 0);
+    let null = CudaStream(null_mut());
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let plan = op.draw(BatchShape::new(2, 20, 20), 9, 0).unwrap();
+    let pixels = images::<u8>([2, 1, 20, 20], 0);
+    // SAFETY: the function's type.
+    let retained = || unsafe { stand_in.function::<unsafe extern "C" fn() -> c_int>("stand_in_retained")() };
+    let before = retained();
+    for device in [0, 1, 0, 1] {
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        {
+            let _current = CurrentCudaDevice::for_stream(null, device).unwrap();
+            // SAFETY: the default stream of a context of the stand-in's.
+            assert_eq!(unsafe { cuda_device_of_stream(null) }, Ok(device));
+            // What is current already stays.
+            let _other = CurrentCudaDevice::for_stream(null, 1 - device).unwrap();
+            call.put(&op, PlanSource::Host(&plan), None, null).unwrap();
+        }
+        call.put(&op, PlanSource::Host(&plan), None, null).unwrap_err();
+        stand_in.run(stand_in.stream(4 + device));
+        assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "on a default stream");
+    }
+    assert_eq!(retained() - before, 2);
+    // A stream has a context of its own.
+    let _current = CurrentCudaDevice::for_stream(stand_in.stream(0), 5).unwrap();
+    let error = CurrentCudaDevice::for_stream(null, 5).unwrap_err();
+    assert_eq!(error, Error::Cuda { call: "cuDeviceGet", code: 101 });
+    let counts = stand_in.counts();
+    assert_eq!(counts.pushed, counts.popped);
+}
+
 #[test]
 fn failures_of_the_driver_are_errors() {
     let Some(stand_in) = StandIn::get() else { return };
@@ -1052,7 +1088,11 @@ fn failures_of_the_driver_are_errors() {
     assert_eq!(error, Error::Cuda { call: "cuStreamGetCtx", code: 400 });
     assert_eq!((error.to_string().as_str(), error.status()), ("CUDA: cuStreamGetCtx failed with 400", Status::Cuda));
     let error = call.put(&op, PlanSource::Host(&plan), None, CudaStream(null_mut())).unwrap_err();
-    assert_eq!(error.to_string(), "CUDA is not available: no context is current on this thread");
+    assert_eq!(
+        error.to_string(),
+        "stream: must not be NULL on a thread without a current CUDA context (make the device current first), got NULL"
+    );
+    assert_eq!(error.status(), Status::InvalidArgument);
     let counts = stand_in.counts();
     assert_eq!(counts.pushed, counts.popped);
 }

@@ -12,6 +12,7 @@ use cudarc::driver::sys::{
 use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -32,6 +33,7 @@ macro_rules! driver {
     ($($field:ident: $symbol:ident($($t:ty),*);)+) => {
         /// The functions that the library uses.
         #[allow(non_snake_case)]
+        #[derive(Debug)]
         pub(super) struct Driver {
             $($field: unsafe extern "C" fn($($t),*) -> c_int,)+
         }
@@ -65,6 +67,8 @@ struct Names;
 driver! {
     init: cuInit(c_uint);
     device_count: cuDeviceGetCount(*mut c_int);
+    device: cuDeviceGet(*mut CUdevice, c_int);
+    retain_primary: cuDevicePrimaryCtxRetain(*mut CUcontext, CUdevice);
     context_of_stream: cuStreamGetCtx(CUstream, *mut CUcontext);
     is_capturing: cuStreamIsCapturing(CUstream, *mut CUstreamCaptureStatus);
     exchange_capture_mode: cuThreadExchangeStreamCaptureMode(*mut CUstreamCaptureMode);
@@ -210,7 +214,8 @@ impl Stream {
     /// Enters the stream's context and loads the kernels if it is the first time.
     ///
     /// # Errors
-    /// [`Error::CudaUnavailable`]; [`Error::Unsupported`] where kernels would have to be loaded during a capture;
+    /// [`Error::CudaUnavailable`]; [`Error::InvalidArgument`] for a null stream on a thread without a current context;
+    /// [`Error::Unsupported`] where kernels would have to be loaded during a capture;
     /// [`Error::Cuda`].
     ///
     /// # Safety
@@ -224,7 +229,8 @@ impl Stream {
             other => other?,
         }
         if context.is_null() {
-            return Err(Error::CudaUnavailable("no context is current on this thread".into()));
+            let rule = "must not be NULL on a thread without a current CUDA context (make the device current first)";
+            return Err(Error::invalid("stream", rule, "NULL"));
         }
         call!(driver, is_capturing(stream, (&raw mut capturing).cast()))?;
         let current = CurrentContext::enter(driver, context)?;
@@ -404,10 +410,41 @@ fn number_of(driver: &Driver, memory: *mut u32) -> Result<u64> {
     Ok(number)
 }
 
+/// Makes a device's primary context, that of the CUDA runtime, current on a thread that has none; nothing on another.
+///
+/// # Errors
+/// [`Error::CudaUnavailable`], [`Error::Cuda`].
+pub(super) fn enter_device(device: i32) -> Result<Option<CurrentContext>> {
+    let driver = driver()?;
+    let mut current = null_mut();
+    call!(driver, current(&raw mut current))?;
+    if !current.is_null() {
+        return Ok(None);
+    }
+    CurrentContext::enter(driver, primary_context(driver, device)?).map(Some)
+}
+
+/// Retained once for each device, and kept: it would end where nobody else holds it.
+fn primary_context(driver: &Driver, ordinal: i32) -> Result<CUcontext> {
+    static RETAINED: Mutex<Vec<(i32, usize)>> = Mutex::new(Vec::new());
+    let mut retained = RETAINED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(&(_, context)) = retained.iter().find(|(device, _)| *device == ordinal) {
+        return Ok(context as CUcontext);
+    }
+    let (mut device, mut context) = (0, null_mut());
+    call!(driver, device(&raw mut device, ordinal))?;
+    call!(driver, retain_primary(&raw mut context, device))?;
+    retained.push((ordinal, context as usize));
+    Ok(context)
+}
+
 /// A context that is current on this thread as long as this lives.
-struct CurrentContext {
+#[derive(Debug)]
+pub(super) struct CurrentContext {
     driver: &'static Driver,
     pushed: bool,
+    /// What is current is a matter of the thread.
+    _of_thread: PhantomData<*const ()>,
 }
 
 impl CurrentContext {
@@ -418,7 +455,7 @@ impl CurrentContext {
         if pushed {
             call!(driver, push(context))?;
         }
-        Ok(CurrentContext { driver, pushed })
+        Ok(CurrentContext { driver, pushed, _of_thread: PhantomData })
     }
 }
 

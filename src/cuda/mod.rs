@@ -31,9 +31,27 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A CUDA stream of the caller's (`CUstream` or `cudaStream_t`); null is the default stream of the current context.
+/// A CUDA stream of the caller's (`CUstream` or `cudaStream_t`); null is the default stream of the current context, of
+/// which a new thread has none: see [`CurrentCudaDevice`].
 #[derive(Clone, Copy, Debug)]
 pub struct CudaStream(pub *mut c_void);
+
+/// A device that is current on this thread as long as this lives, so that a null stream is its default stream.
+#[derive(Debug)]
+pub struct CurrentCudaDevice {
+    _context: Option<driver::CurrentContext>,
+}
+
+impl CurrentCudaDevice {
+    /// Makes the device's primary context, that of the CUDA runtime, current where `stream` is null and nothing is
+    /// current on this thread; does nothing otherwise.
+    ///
+    /// # Errors
+    /// [`Error::CudaUnavailable`], [`Error::Cuda`].
+    pub fn for_stream(stream: CudaStream, device: i32) -> Result<Self> {
+        Ok(CurrentCudaDevice { _context: if stream.0.is_null() { driver::enter_device(device)? } else { None } })
+    }
+}
 
 /// Labels in device memory.
 #[derive(Clone, Copy, Debug)]

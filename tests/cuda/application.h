@@ -4,11 +4,9 @@
 // on a device. Events tell no time.
 
 API CUresult cuDriverGetVersion(int* version) { return *version = 0, SUCCESS; }
-API CUresult cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? SUCCESS : INVALID_VALUE; }
 API CUresult cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "stand-in"), SUCCESS; }
 API CUresult cuDeviceGetAttribute(int* value, int, int) { return *value = 1 << 16, SUCCESS; }
 API CUresult cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = (size_t)1 << 30, SUCCESS; }
-API CUresult cuDevicePrimaryCtxRetain(void** context, int) { return *context = &context_list[0], SUCCESS; }
 API CUresult cuCtxSetCurrent(void* context) {
   current.assign(1, (Context*)context);
   return SUCCESS;

@@ -22,7 +22,7 @@
 #define API extern "C" __attribute__((visibility("default")))
 
 typedef int CUresult;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
        INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801,
        CAPTURE_UNSUPPORTED = 900 };
 
@@ -76,6 +76,7 @@ thread_local std::vector<Context*> current;
 thread_local int capture_mode = 0;
 int device_of_addresses = 0;
 bool no_pools = false;
+int retained = 0;
 std::map<const void*, size_t> allocations;
 std::map<void*, Pinned> pinned;
 uint64_t last_number = 0;
@@ -95,6 +96,9 @@ Stream* stream_of(void* stream) {
     if (&known == stream) return &known;
   }
   for (Stream& known : made_streams) {
+    if (&known == stream) return &known;
+  }
+  for (Stream& known : default_streams) {
     if (&known == stream) return &known;
   }
   return nullptr;
@@ -130,6 +134,17 @@ bool breaks_a_capture() {
 API CUresult cuInit(unsigned) { return getenv("STAND_IN_INIT") ? atoi(getenv("STAND_IN_INIT")) : SUCCESS; }
 API CUresult cuDeviceGetCount(int* count) {
   *count = getenv("STAND_IN_DEVICES") ? atoi(getenv("STAND_IN_DEVICES")) : 1;
+  return SUCCESS;
+}
+API CUresult cuDeviceGet(int* device, int ordinal) {
+  if (ordinal < 0 || ordinal > 1) return INVALID_DEVICE;
+  *device = ordinal;
+  return SUCCESS;
+}
+API CUresult cuDevicePrimaryCtxRetain(void** context, int device) {
+  LOCK;
+  ++retained;
+  *context = &context_list[device];
   return SUCCESS;
 }
 API CUresult cuCtxGetCurrent(void** context) {
@@ -319,7 +334,9 @@ API CUresult cuEventQuery(void* event) {
 
 // What the tests call.
 
-API void* stand_in_stream(int i) { return &stream_list[i]; }
+// The fourth on are the default streams of the contexts.
+API void* stand_in_stream(int i) { return i < 4 ? &stream_list[i] : &default_streams[i - 4]; }
+API int stand_in_retained() { return retained; }
 API void stand_in_set(int new_order, int new_use_ptx) { LOCK; order = new_order, use_ptx = new_use_ptx; }
 API void stand_in_device_of_addresses(int device) { LOCK; device_of_addresses = device; }
 // Resets the context of a stream, as cudaDeviceReset does: its address and that of the stream come again, what was made

@@ -27,7 +27,8 @@ use std::ffi::c_void;
 /// @param[out] label_weight   [N] of float32, what the primary's own label weighs; may be NULL.
 /// @param[out] partner_index  [N] of int64, the sample that was mixed in; may be NULL.
 /// @param[in]  stream         Of the device where the tensors are, a CUstream or cudaStream_t, or NULL for the default
-///                            stream of the current context; ignored for tensors in CPU memory.
+///                            stream of the current context, and of the device's primary context on a thread that
+///                            has none; ignored for tensors in CPU memory.
 /// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
 ///         must overlap no input's and no other output's.
 ///

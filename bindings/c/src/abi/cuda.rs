@@ -98,7 +98,8 @@ pub unsafe extern "C" fn miamix_plan_on_device(
 ///
 /// @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
 /// @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
-/// @param[in] stream      As for miamix_apply(). It must not be being captured: MIAMIX_STATUS_UNSUPPORTED.
+/// @param[in] stream      As for miamix_apply(), but that NULL needs a current context. It must not be being captured:
+///                        MIAMIX_STATUS_UNSUPPORTED.
 /// @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
 ///         for.
 ///
@@ -120,7 +121,7 @@ pub unsafe extern "C" fn miamix_plan_upload(
 /// error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
 /// wait for it, so that a training loop can ask at each step.
 ///
-/// @param[in] stream As for miamix_apply().
+/// @param[in] stream As for miamix_apply(), but that NULL needs a current context.
 /// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
 ///         its batch; or another error.
 ///

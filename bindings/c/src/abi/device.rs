@@ -5,26 +5,27 @@ use super::boundary::Result;
 use super::plan::{Held, miamix_plan};
 use super::tensor::{INT32, INT64, Tensor};
 use miamix_core::{
-    BatchShape, CudaStream, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, Error, MiaMix, PlanSource, Workspace,
-    check_cuda_labels, cuda_device_of_address, cuda_device_of_stream,
+    BatchShape, CudaStream, CurrentCudaDevice, DeviceBatch, DeviceLabels, DeviceOutput, DevicePlan, Error, MiaMix,
+    PlanSource, Workspace, check_cuda_labels, cuda_device_of_address, cuda_device_of_stream,
 };
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
 /// A stream of the device that a call's tensors are on.
-pub(super) struct Stream(CudaStream);
+pub(super) struct Stream(CudaStream, CurrentCudaDevice);
 
 impl Stream {
     /// # Safety
     /// The stream is live.
     pub unsafe fn of(device: i32, stream: *mut c_void) -> Result<Self> {
         let stream = CudaStream(stream);
+        let current = CurrentCudaDevice::for_stream(stream, device)?;
         let got = unsafe { cuda_device_of_stream(stream) }?;
         if got != device {
             let rule = format!("must be of CUDA device {device}, where the tensors are");
             return Err(Error::invalid("stream", rule, format_args!("a stream of device {got}")).into());
         }
-        Ok(Stream(stream))
+        Ok(Stream(stream, current))
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) unsafe fn apply(
     plan: &miamix_plan,
     inputs: &Inputs<'_>,
     outputs: &Outputs<'_>,
-    Stream(stream): Stream,
+    Stream(stream, _current): Stream,
 ) -> Result<()> {
     let n = plan.shape().samples;
     let (labels, n_classes) = labels(inputs, n)?;
@@ -129,7 +130,7 @@ pub(super) unsafe fn apply_maps(
     maps: &Tensor<'_>,
     partner_maps: &Tensor<'_>,
     mixed_maps: &Tensor<'_>,
-    Stream(stream): Stream,
+    Stream(stream, _current): Stream,
 ) -> Result<()> {
     let (maps, partner_maps, mixed_maps) = (maps.maps()?, partner_maps.maps()?, unsafe { mixed_maps.maps_mut() }?);
     let (plan, workspace) = source(plan);
@@ -145,7 +146,7 @@ pub(super) unsafe fn masks(
     plan: &miamix_plan,
     masks: Option<&Tensor<'_>>,
     label_weight: Option<&Tensor<'_>>,
-    Stream(stream): Stream,
+    Stream(stream, _current): Stream,
 ) -> Result<()> {
     let shape = plan.shape();
     if let Some(masks) = masks {
@@ -168,7 +169,7 @@ pub(super) unsafe fn backward(
     grad_mixed: &Tensor<'_>,
     grad_images: &Tensor<'_>,
     grad_partner: Option<&Tensor<'_>>,
-    Stream(stream): Stream,
+    Stream(stream, _current): Stream,
 ) -> Result<()> {
     let images = unsafe { grad_images.images_mut() }?;
     let partner = grad_partner.map(|partner| unsafe { partner.images_mut() }).transpose()?;

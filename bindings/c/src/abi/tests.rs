@@ -340,8 +340,10 @@ fn tensors_on_a_cuda_device_give_the_bits_of_the_cpu() {
         }
         assert_eq!(mix(&mut rows, N_CLASSES), Status::Ok, "{}", last_error());
         finish();
-        let status = unsafe { miamix_masks(op, plan, &raw mut t_masks, null_mut(), stream) };
+        // No context is current on this thread: the default stream is that of the tensors' device.
+        let status = unsafe { miamix_masks(op, plan, &raw mut t_masks, null_mut(), null_mut()) };
         assert_eq!(status, Status::Ok, "{}", last_error());
+        stand_in.run(stand_in.stream(4));
         let status = unsafe { miamix_apply_maps(op, plan, &raw const t_maps, null(), &raw mut t_mixed, stream) };
         assert_eq!(status, Status::Ok, "{}", last_error());
         finish();
