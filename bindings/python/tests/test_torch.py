@@ -80,6 +80,31 @@ def test_the_tensors_memory_is_read_and_written():
         assert described.data == view.data_ptr() and described.keep[0] is view
 
 
+def test_a_gradient_that_needs_what_out_held_before_is_an_error():
+    images, mix = tensor(make_images()), miamix.MiAMix(10)
+    maps = torch.ones(5, 13, 17, dtype=torch.uint8)
+    out, rows, masks = torch.empty_like(images), torch.empty(5, 10), torch.empty(5, 13, 17)
+    plan, mixed_maps = mix.draw(images.shape, seed=1), torch.empty_like(maps)
+    weight = torch.ones(1, requires_grad=True)
+    writers = [
+        (out, lambda: mix(images, out=out)),
+        (out, lambda: plan.apply(images, IDS, out=(out, rows))),
+        (rows, lambda: mix(images, IDS, out=(out, rows))),
+        (masks, lambda: plan.masks(out=masks)),
+        (mixed_maps, lambda: plan.apply_masks(maps, out=mixed_maps)),
+    ]
+    for written, write in writers:
+        write()
+        loss = (weight * written).sum()
+        loss.backward(retain_graph=True)
+        write()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+    with torch.inference_mode():
+        out = torch.empty_like(images)
+        assert torch.equal(mix(images, seed=1, out=out)[0], plan.apply(images)[0])
+
+
 def test_pairs_are_tensors():
     images = tensor(make_images())
     mix = miamix.MiAMix(targets="pairs")
