@@ -94,6 +94,11 @@ class MiAMix:
         self._op = lib.Handle(lib.op_create, lib.op_free, C.byref(config))
 
     @property
+    def n_threads(self) -> int:
+        """As it was given."""
+        return int(self._config.n_threads)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the operator, by name."""
         return from_config(self._config)

@@ -17,7 +17,8 @@ DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "u8"
 
 
 def fnv1a(data):
-    return format(functools.reduce(lambda h, byte: ((h ^ byte) * 0x100000001B3) % 2**64, data, 0xCBF29CE484222325), "016x")
+    hashed = functools.reduce(lambda h, byte: (h ^ byte) * 0x100000001B3 % 2**64, data, 0xCBF29CE484222325)
+    return f"{hashed:016x}"
 
 
 def hash_of(array):

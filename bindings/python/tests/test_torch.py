@@ -200,6 +200,27 @@ def test_gradients_are_those_of_the_reference(dtype, two_views):
         assert np.abs(difference).max() <= bound
 
 
+@pytest.mark.parametrize("pairing", ["permutation", "uniform"])
+@pytest.mark.parametrize("training", [True, False])
+def test_soft_labels_have_gradients(pairing, training):
+    generator = torch.Generator().manual_seed(0)
+    rows, grad = (torch.rand(5, 10, generator=generator) for _ in range(2))
+    rows.requires_grad_()
+    text = settings(None, pairing=pairing)
+    images = tensor(make_images("u8"))
+    _, targets, weight, index = run(images, labels=rows, training=training, text=text)
+    targets.backward(grad)
+    expected = np.zeros((5, 10))
+    for i, (own, partner) in enumerate(zip(weight.detach().double().tolist(), index.tolist(), strict=True)):
+        expected[i] += own * grad[i].double().numpy()
+        expected[partner] += (1 - own) * grad[i].double().numpy()
+    # At most 1 + 5 addends below 1 of one rounding each, 2**-24 below 1, and 5 sums below 8 of 2**-22 each.
+    assert np.abs(rows.grad.double().numpy() - expected).max() <= 6 * 2.0**-24 * 2 + 5 * 2.0**-22
+    assert training or torch.equal(rows.grad, grad)
+    given = images.float().requires_grad_(), None, rows, scalar(7), scalar(3), training, text
+    torch.library.opcheck(torch.ops.miamix.mix.default, given)
+
+
 def test_gradients_are_central_differences():
     # Mixing is linear in the images, so a central difference has no error but rounding.
     generator = torch.Generator().manual_seed(0)
@@ -266,6 +287,27 @@ def test_the_module_mixes_in_training_and_passes_in_evaluation():
     assert module.next_sample == 15
 
 
+def test_the_module_may_be_switched_off():
+    images, module = tensor(make_images()), miamix.torch.MiAMix(10, label_smoothing=0.1, enabled=False)
+    plain = miamix.MiAMix(10, label_smoothing=0.1, enabled=False)
+    for enabled in (False, True, False):
+        module.enabled = plain.enabled = enabled
+        mixed, targets = module(images, IDS)
+        expected, expected_targets = plain(images, IDS)
+        assert torch.equal(mixed, expected) and torch.equal(targets, expected_targets)
+        assert torch.equal(mixed, images) == (not enabled)
+    assert module.next_sample == plain.next_sample == 15
+
+
+def test_the_module_takes_numpys_integers():
+    images = tensor(make_images())
+    numbers = {"seed": np.int64(3), "rank": np.int64(1), "world_size": np.int64(2), "n_threads": np.int64(1)}
+    module = miamix.torch.MiAMix(np.int64(10), k_max=np.int64(3), **numbers)
+    plain = miamix.MiAMix(np.int64(10), k_max=np.int64(3), seed=np.int64(3))
+    assert all(map(torch.equal, module(images, IDS), plain(images, IDS, first_sample=5)))
+    assert {type(value) for value in plain.state_dict().values()} == {int}
+
+
 def test_the_modules_pairs_and_layout():
     images = tensor(make_images())
     pairs, layout = miamix.torch.MiAMix(targets="pairs"), miamix.torch.MiAMix(10, layout="NHWC")
@@ -288,7 +330,7 @@ def test_a_checkpoint_of_the_module_goes_on(tmp_path):
     torch.save(module.state_dict(), tmp_path / "module.pt")
     expected = module(images, IDS)
     other = miamix.torch.MiAMix(10)
-    other.load_state_dict(torch.load(tmp_path / "module.pt"))
+    other.load_state_dict(torch.load(tmp_path / "module.pt", weights_only=True))
     assert all(map(torch.equal, other(images, IDS), expected))
 
 
@@ -374,17 +416,34 @@ def test_ranks_of_loaders_follow_each_other(world_size):
 # Data-parallel training
 
 
+AHEAD = 1000
+
+
+class Net(torch.nn.Module):
+    """A model with the mixer, and with a buffer, in it."""
+
+    def __init__(self, mixer):
+        super().__init__()
+        self.mixer, self.flatten = mixer, torch.nn.Flatten()
+        self.norm, self.linear = torch.nn.BatchNorm1d(3 * 13 * 17), torch.nn.Linear(3 * 13 * 17, 10)
+
+    def forward(self, images, labels):
+        mixed, targets = self.mixer(images, labels)
+        return self.linear(self.norm(self.flatten(mixed))), mixed, targets
+
+
 def rank_main(rank, world_size, path, queue):
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world_size)
     module = miamix.torch.MiAMix(10, seed=3, rank=rank, world_size=world_size)
-    net = torch.nn.parallel.DistributedDataParallel(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 13 * 17, 10))
-    )
+    # The mixer is in the model, whose buffers go from rank 0 to all before each step: rank 1's counter must not.
+    net = torch.nn.parallel.DistributedDataParallel(Net(module))
+    assert not list(module.buffers())
+    module.next_sample += rank * AHEAD
     mixed = []
     for step in range(2):
         images = torch.from_numpy(make_images(salt=2 * step + rank))
-        batch, targets = module(images, IDS)
-        torch.nn.functional.cross_entropy(net(batch), targets).backward()
+        logits, batch, targets = net(images, IDS)
+        torch.nn.functional.cross_entropy(logits, targets).backward()
         gathered = [torch.empty_like(batch) for _ in range(world_size)]
         dist.all_gather(gathered, batch)
         mixed.append(torch.stack(gathered).numpy())
@@ -402,11 +461,11 @@ def test_two_ranks_draw_what_one_run_would(tmp_path):
     for rank in ranks:
         rank.join(120)
     mix = miamix.MiAMix(10, seed=3)
-    for _, mixed, next_sample in results:
-        assert next_sample == 20
+    for of_rank, mixed, next_sample in results:
+        assert next_sample == 20 + AHEAD * of_rank
         for step in range(2):
             for rank in range(2):
-                first = 10 * step + 5 * rank
+                first = 10 * step + (5 + AHEAD) * rank
                 expected, _ = mix(make_images(salt=2 * step + rank), first_sample=first)
                 assert same(mixed[step][rank], expected)
 
