@@ -5,6 +5,7 @@ parameters + seed + shape ──> plan ──> masks ──> mixed images, targe
 
 from __future__ import annotations
 
+import copy
 import ctypes as C
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,9 +58,9 @@ class MiAMix:
     Notes
     -----
     Arrays are NumPy's, torch's or anything with ``__dlpack__`` or ``__cuda_array_interface__``, in CPU or CUDA memory,
-    of float32, float16, bfloat16 or uint8, with any strides. None is copied, but class ids that are neither int32 nor int64.
-    Results are new arrays of the same kind and order in memory; for images in CPU memory that are neither NumPy's nor
-    torch's they are NumPy arrays.
+    of float32, float16, bfloat16 or uint8, with any strides. None is copied, but class ids that are neither int32 nor
+    int64. Results are new arrays of the same kind and order in memory; for images in CPU memory that are neither
+    NumPy's nor torch's they are NumPy arrays.
 
     Threads: one operator serves any number of threads, each with ``first_sample`` of its own. The running counter is
     for one thread.
@@ -102,6 +103,13 @@ class MiAMix:
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the operator, by name."""
         return from_config(self._config)
+
+    def _with_threads(self, n_threads: int) -> MiAMix:
+        """A copy that takes other threads."""
+        other = copy.copy(self)
+        other._config.n_threads = n_threads
+        other._make(other._config)
+        return other
 
     def __repr__(self) -> str:
         defaults = from_config(to_config({}))

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    get_worker_info,
+)
 
 from . import _arrays as arrays
 from . import _library as lib
@@ -306,15 +314,13 @@ class MiAMix(torch.nn.Module):
 
 
 class _Numbered(list[Any]):
-    """A list with the global index of its first sample."""
+    """A list with the global index of its first sample, and how the mixer of the main process stood."""
 
-    first_sample: int = 0
-
-    @classmethod
-    def of(cls, items: Iterable[Any], first_sample: int) -> "_Numbered":
-        numbered = cls(items)
-        numbered.first_sample = first_sample
-        return numbered
+    def __init__(self, items: Iterable[Any] = (), first_sample: int = 0, **mixer: Any) -> None:
+        super().__init__(items)
+        self.first_sample = first_sample
+        #: ``seed`` and ``enabled``, or nothing.
+        self.mixer = mixer
 
 
 class NumberedBatches(torch.utils.data.Sampler[list[int]]):
@@ -326,6 +332,9 @@ class NumberedBatches(torch.utils.data.Sampler[list[int]]):
         A ``BatchSampler``, for instance.
     rank, world_size : int
         Of data-parallel training: the ranks' batches of one step follow each other in the run.
+    mix : miamix.MiAMix, optional
+        That of :class:`Collate`: each batch takes its ``seed`` and ``enabled`` along, so that a change in the main
+        process reaches workers that are already there. Without it they have those that they began with.
 
     Attributes
     ----------
@@ -334,8 +343,16 @@ class NumberedBatches(torch.utils.data.Sampler[list[int]]):
         epoch it counts the batches that workers have been given ahead, too.
     """
 
-    def __init__(self, batches: Iterable[list[int]], *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        batches: Iterable[list[int]],
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        mix: _mix.MiAMix | None = None,
+    ) -> None:
         self.batches = batches
+        self.mix = mix
         self.world_size = integer("world_size", world_size, 1, 2**31 - 1)
         self.rank = integer("rank", rank, 0, self.world_size - 1)
         self.next_sample = 0
@@ -345,7 +362,8 @@ class NumberedBatches(torch.utils.data.Sampler[list[int]]):
             n = len(indices)
             first_sample = self.next_sample + self.rank * n
             self.next_sample += self.world_size * n
-            yield _Numbered.of(indices, first_sample)
+            mixer = {} if self.mix is None else {"seed": self.mix.seed, "enabled": self.mix.enabled}
+            yield _Numbered(indices, first_sample, **mixer)
 
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]
@@ -375,7 +393,7 @@ class NumberedDataset(Dataset[Any]):
     def __getitems__(self, indices: list[int]) -> list[Any]:
         fetch = getattr(self.dataset, "__getitems__", None)
         items = fetch(list(indices)) if fetch is not None else [self.dataset[index] for index in indices]
-        return _Numbered.of(items, indices.first_sample) if isinstance(indices, _Numbered) else items
+        return _Numbered(items, indices.first_sample, **indices.mixer) if isinstance(indices, _Numbered) else items
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -389,7 +407,7 @@ class Collate:
     Parameters
     ----------
     mix : miamix.MiAMix
-        With ``n_threads=1`` where workers are spawned; forked ones take one thread by themselves.
+        In a worker it takes one thread where its ``n_threads`` is 0, as the workers share the cores.
     collate : callable
         Makes tensors of a list of samples.
     """
@@ -406,6 +424,10 @@ class Collate:
         partner = None
         if isinstance(images, (list, tuple)):
             images, partner = images
+        if get_worker_info() is not None and self.mix.n_threads == 0:
+            self.mix = self.mix._with_threads(1)
+        for name, value in batch.mixer.items():
+            setattr(self.mix, name, value)
         return self.mix(images, labels, partner=partner, first_sample=batch.first_sample)
 
 
@@ -425,6 +447,9 @@ def data_loader(
 ) -> DataLoader[Any]:
     """A ``DataLoader`` whose workers mix; their number and kind change nothing.
 
+    ``mix.enabled`` and ``mix.seed`` may be changed between epochs, with ``persistent_workers`` too. The counter is
+    ``loader.batch_sampler.next_sample``.
+
     Arguments are those of ``DataLoader``, and those of :class:`NumberedBatches` and :class:`Collate`.
     """
     if batch_sampler is None:
@@ -432,5 +457,5 @@ def data_loader(
             given = {"generator": options["generator"]} if "generator" in options else {}
             sampler = RandomSampler(dataset, **given) if shuffle else SequentialSampler(dataset)
         batch_sampler = BatchSampler(sampler, batch_size, drop_last)
-    numbered = NumberedBatches(batch_sampler, rank=rank, world_size=world_size)
+    numbered = NumberedBatches(batch_sampler, rank=rank, world_size=world_size, mix=mix)
     return DataLoader(NumberedDataset(dataset), batch_sampler=numbered, collate_fn=Collate(mix, collate), **options)

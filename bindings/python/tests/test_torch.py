@@ -351,13 +351,13 @@ class Pictures(torch.utils.data.Dataset):
         return (views[0] if self.views == 1 else tuple(views)), index % 10
 
 
-def loader(n_workers, views=1, context=None, **options):
-    mix = miamix.MiAMix(10, seed=3, n_threads=1 if context == "spawn" else 0)
+def loader(n_workers, views=1, context=None, shuffle=True, **options):
+    mix = miamix.MiAMix(10, seed=3)
     return miamix.torch.data_loader(
         Pictures(views=views),
         mix,
         batch_size=8,
-        shuffle=True,
+        shuffle=shuffle,
         generator=torch.Generator().manual_seed(1),
         num_workers=n_workers,
         multiprocessing_context=context,
@@ -382,6 +382,40 @@ def test_workers_give_the_epochs_of_no_workers(n_workers, context, views, n_epoc
     first = next(iter(loader(0, views)))
     second_epoch = list(plain)
     assert not torch.equal(first[0], second_epoch[0][0])
+
+
+def test_changes_reach_workers_that_stay():
+    # As a training script does: the last epoch is not mixed, and a checkpoint brings another seed.
+    changes = [{}, {"enabled": False}, {"enabled": True}, {"seed": 8}]
+    # In one order: a loader that keeps its workers draws other numbers from its generator between epochs.
+    plain, worked = loader(0, shuffle=False), loader(2, shuffle=False, context="fork", persistent_workers=True)
+    epochs = []
+    for change in changes:
+        for either in (plain, worked):
+            for name, value in change.items():
+                setattr(either.collate_fn.mix, name, value)
+        epochs.append(list(plain))
+        assert all(torch.equal(a, b) for pair in zip(epochs[-1], worked, strict=True) for a, b in zip(*pair))
+    assert all(((targets == 0) | (targets == 1)).all() for _, targets in epochs[1])
+    assert not all(((targets == 0) | (targets == 1)).all() for _, targets in epochs[2])
+
+
+class Threads(miamix.torch.Collate):
+    """Tells how many threads mixed."""
+
+    def __call__(self, batch):
+        super().__call__(batch)
+        return self.mix.n_threads
+
+
+@pytest.mark.parametrize(("n_workers", "n_threads", "taken"), [(0, 0, 0), (1, 0, 1), (1, 2, 2)])
+def test_a_worker_takes_one_thread_unless_told(n_workers, n_threads, taken):
+    numbered = miamix.torch.NumberedBatches([[0, 1], [2, 3]])
+    mix = miamix.MiAMix(10, n_threads=n_threads)
+    pictures = miamix.torch.NumberedDataset(Pictures())
+    options = {"batch_sampler": numbered, "collate_fn": Threads(mix), "num_workers": n_workers}
+    assert list(torch.utils.data.DataLoader(pictures, **options)) == [taken, taken]
+    assert mix.n_threads == n_threads
 
 
 def test_the_first_batch_is_mixed_under_its_number():
