@@ -276,7 +276,7 @@ def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int
     """Address, element type and device."""
     torch = sys.modules["torch"]
     if not _TORCH_CODES:
-        codes = {}
+        codes: dict[Any, tuple[int, int]] = {}
         for kind, names in [
             (0, ("int8", "int16", "int32", "int64")),
             (1, ("uint8", "uint16", "uint32", "uint64")),

@@ -200,8 +200,8 @@ class MiAMix(torch.nn.Module):
     """MiAMix as a module: ``mixed, targets = module(images, labels)``.
 
     In evaluation, and where not ``enabled``, images pass through and labels become one-hot, as with the ONNX operator.
-    Gradients flow to the images, to the partner's, and to labels that are rows. Works under ``torch.compile(fullgraph=True)``, and with :mod:`miamix.onnx` under
-    ``torch.onnx.export``.
+    Gradients flow to the images, to the partner's, and to labels that are rows. Works under
+    ``torch.compile(fullgraph=True)``, and with :mod:`miamix.onnx` under ``torch.onnx.export``.
 
     Parameters
     ----------
@@ -216,9 +216,9 @@ class MiAMix(torch.nn.Module):
     Attributes
     ----------
     seed, next_sample : one int64
-        The bits of the seed, and the running counter. ``state_dict`` keeps both as the module's extra state. They are no
-        buffers: they stay on the CPU, where plans are drawn, and data-parallel training must not make one rank's those
-        of all, nor broadcast them between CUDA devices.
+        The bits of the seed, and the running counter. ``state_dict`` keeps both as the module's extra state. They are
+        no buffers: they stay on the CPU, where plans are drawn, and data-parallel training must not make one rank's
+        those of all, nor broadcast them between CUDA devices.
     """
 
     seed: torch.Tensor
