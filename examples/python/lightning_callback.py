@@ -21,7 +21,8 @@ import miamix
 class MiAMixCallback(lightning.Callback):
     """Mixes each training batch ``[images, labels]``, or ``[(view, view), labels]``, in place: labels become soft.
 
-    Ranks differ by their samples, the counter is in the checkpoints, and the last ``plain_epochs`` are not mixed.
+    Ranks differ by their samples, the counter is in the checkpoints, and the last ``plain_epochs`` of ``max_epochs``
+    are not mixed.
     """
 
     def __init__(self, mix, plain_epochs=0):
@@ -29,7 +30,9 @@ class MiAMixCallback(lightning.Callback):
         self.plain_epochs = plain_epochs
 
     def on_train_epoch_start(self, trainer, module):
-        self.mix.enabled = trainer.current_epoch < trainer.max_epochs - self.plain_epochs
+        # -1 where only steps or a time end the training: which epoch will be the last is not known.
+        last = trainer.max_epochs if trainer.max_epochs is not None else -1
+        self.mix.enabled = last < 0 or trainer.current_epoch < last - self.plain_epochs
 
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         images, labels = batch

@@ -2,9 +2,10 @@
 
     python timm_style.py --images photographs
 
-Two lines change: the one that makes mixup_fn, and the one that switches it off. Options have timm's names. What is mixed
-is the batch in the training process; train.py mixes in the workers. Needs torch and pillow; data and net are those of
-train.py.
+Two lines change: the one that makes mixup_fn, and the one that switches it off. Switched off, timm's Mixup goes on
+smoothing labels, and this one does not; to smooth them to the end, put another miamix.MiAMix with p_apply=0 and the
+same label_smoothing in its place. Options have timm's names. What is mixed is the batch in the training process;
+train.py mixes in the workers. Needs torch and pillow; data and net are those of train.py.
 """
 
 import argparse

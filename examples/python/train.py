@@ -98,14 +98,15 @@ def train(by_class, args, mixing):
     test = Crops(by_class, "test", args.size, args.samples // 2, args.seed)
     net = make_net(len(by_class))
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.01)
-    mix = miamix.MiAMix(len(by_class), seed=args.seed, label_smoothing=0.05, enabled=mixing)
+    # Without mixing labels are smoothed all the same: one thing differs.
+    mix = miamix.MiAMix(len(by_class), seed=args.seed, label_smoothing=0.05, **({} if mixing else {"p_apply": 0.0}))
     loader = miamix.torch.data_loader(
         crops, mix, batch_size=args.batch_size, shuffle=True, num_workers=args.workers, drop_last=True
     )
     for epoch in range(args.epochs):
         crops.epoch = epoch
         # As the papers do it: the last epochs see images as they are. Workers begin anew with each epoch.
-        mix.enabled = mixing and epoch < args.epochs - args.plain_epochs
+        mix.enabled = epoch < args.epochs - args.plain_epochs
         total = 0.0
         for images, targets in loader:
             loss = cross_entropy(net(images), targets)
@@ -113,7 +114,8 @@ def train(by_class, args, mixing):
             loss.backward()
             optimizer.step()
             total += loss.item()
-        print(f"  epoch {epoch + 1}: loss {total / len(loader):.3f}{'' if mix.enabled else ', not mixed'}", flush=True)
+        note = "" if mixing and mix.enabled else ", not mixed"
+        print(f"  epoch {epoch + 1}: loss {total / len(loader):.3f}{note}", flush=True)
     return accuracy(net, test, args)
 
 

@@ -276,6 +276,7 @@ def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int
     """Address, element type and device."""
     torch = sys.modules["torch"]
     if not _TORCH_CODES:
+        codes: dict[Any, tuple[int, int]] = {}
         for kind, names in [
             (0, ("int8", "int16", "int32", "int64")),
             (1, ("uint8", "uint16", "uint32", "uint64")),
@@ -283,8 +284,9 @@ def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int
             (5, ("complex64", "complex128")),
             (6, ("bool",)),
         ]:
-            _TORCH_CODES.update({getattr(torch, n): (kind, getattr(torch, n).itemsize * 8) for n in names})
-        _TORCH_CODES[torch.bfloat16] = _BFLOAT16
+            codes |= {getattr(torch, n): (kind, getattr(torch, n).itemsize * 8) for n in names}
+        # At once: another thread that sees the table sees all of it.
+        _TORCH_CODES.update({**codes, torch.bfloat16: _BFLOAT16})
     dtype = _TORCH_CODES.get(array.dtype)
     if dtype is None or array.layout != torch.strided or array.is_neg():
         got = f"{array.dtype}, {array.layout}" + (", lazily negated" if array.is_neg() else "")
@@ -337,6 +339,14 @@ def _numpy_dtype(code: tuple[int, int], name: str) -> Any:
         return np.dtype(ml_dtypes.bfloat16)
     # A type without a place here is one that the core refuses.
     return next((dtype for dtype, known in _NUMPY_CODES.items() if known == code), np.dtype(np.uint8))
+
+
+def written(*arrays: Any) -> None:
+    """Tell torch of its tensors that were written, so that a gradient that needs what was there before is an error."""
+    for array in arrays:
+        # Tensors of inference mode count no versions.
+        if is_torch(array) and not array.is_inference():
+            sys.modules["torch"].autograd.graph.increment_version(array)
 
 
 def widen_ids(labels: Any) -> Any:

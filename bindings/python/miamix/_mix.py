@@ -5,6 +5,7 @@ parameters + seed + shape ──> plan ──> masks ──> mixed images, targe
 
 from __future__ import annotations
 
+import copy
 import ctypes as C
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,8 +42,9 @@ class MiAMix:
     layout : {"NCHW", "NHWC"}
         Order of the axes of images. Strides are free in both: torch's channels_last is ``NCHW``.
     enabled : bool
-        False passes images through and makes labels one-hot, without views and smoothing. May be changed at any time:
-        papers switch mixing off for the last epochs.
+        False passes images through and makes labels one-hot, without views and smoothing (timm's Mixup goes on
+        smoothing when it is switched off; ``p_apply=0`` does so here). May be changed at any time: papers switch mixing
+        off for the last epochs.
     n_threads : int
         At most 256; 0: one for each core, or the calling thread alone in a forked worker. It changes no result.
     **parameters
@@ -55,9 +57,10 @@ class MiAMix:
 
     Notes
     -----
-    Arrays are NumPy's, torch's (CPU) or anything with ``__dlpack__``, of float32, float16, bfloat16 or uint8, with any
-    strides, and are never copied. Results are new arrays of the same kind and order in memory; NumPy arrays where the
-    images were neither NumPy's nor torch's.
+    Arrays are NumPy's, torch's or anything with ``__dlpack__`` or ``__cuda_array_interface__``, in CPU or CUDA memory,
+    of float32, float16, bfloat16 or uint8, with any strides. None is copied, but class ids that are neither int32 nor
+    int64. Results are new arrays of the same kind and order in memory; for images in CPU memory that are neither
+    NumPy's nor torch's they are NumPy arrays.
 
     Threads: one operator serves any number of threads, each with ``first_sample`` of its own. The running counter is
     for one thread.
@@ -78,9 +81,8 @@ class MiAMix:
             num_classes = integer("num_classes", num_classes, 0, 2**31 - 1)
         _check_name("targets", targets, ("soft", "pairs"))
         _check_name("layout", layout, ("NCHW", "NHWC"))
-        _to_bits(seed)
         self.num_classes = num_classes
-        self.seed = seed
+        self.seed = _seed(seed)
         self.targets = targets
         self.layout = layout
         self.enabled = enabled
@@ -93,9 +95,21 @@ class MiAMix:
         self._op = lib.Handle(lib.op_create, lib.op_free, C.byref(config))
 
     @property
+    def n_threads(self) -> int:
+        """As it was given."""
+        return int(self._config.n_threads)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the operator, by name."""
         return from_config(self._config)
+
+    def _with_threads(self, n_threads: int) -> MiAMix:
+        """A copy that takes other threads."""
+        other = copy.copy(self)
+        other._config.n_threads = n_threads
+        other._make(other._config)
+        return other
 
     def __repr__(self) -> str:
         defaults = from_config(to_config({}))
@@ -183,9 +197,8 @@ class MiAMix:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        _to_bits(state["seed"])
-        next_sample = integer("next_sample", state["next_sample"], 0, _BITS)
-        self.seed, self.next_sample = state["seed"], next_sample
+        seed, next_sample = _seed(state["seed"]), integer("next_sample", state["next_sample"], 0, _BITS)
+        self.seed, self.next_sample = seed, next_sample
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in ("_op", "_config")}
@@ -248,6 +261,8 @@ class MiAMix:
                 lib.mix(self._op.address, seed, first, *arguments)
             else:
                 lib.apply(self._op.address, plan._handle.address, *arguments)
+        if out is not None:
+            arrays.written(mixed, rows)
         if weight is not None:
             return mixed, (labels, arrays.take(labels, partners), weights)
         return mixed, rows
@@ -360,6 +375,7 @@ class Plan:
         room = arrays.describe(adopted, "out", written=True)
         with place.current():
             lib.masks(self.mix._op.address, self._handle.address, C.byref(room), None, place.stream)
+        arrays.written(masks)
         return masks
 
     def label_weight(self) -> np.ndarray[Any, Any]:
@@ -397,6 +413,7 @@ class Plan:
         arguments = C.byref(maps), None if second is None else C.byref(second), C.byref(room), place.stream
         with place.current():
             lib.apply_maps(self.mix._op.address, self._handle.address, *arguments)
+        arrays.written(mixed)
         return mixed
 
     def __repr__(self) -> str:
@@ -429,7 +446,11 @@ def check_labels(array: Any) -> None:
 
 def _to_bits(seed: int) -> int:
     """The 64 bits of a seed; a signed one has the same."""
-    return integer("seed", seed, -(2**63), _BITS) & _BITS
+    return _seed(seed) & _BITS
+
+
+def _seed(seed: int) -> int:
+    return integer("seed", seed, -(2**63), _BITS)
 
 
 def _check_name(name: str, value: str, names: tuple[str, ...]) -> None:

@@ -80,7 +80,8 @@ def show(plan: Plan, images: Any, *, partner: Any = None, count: int = 8) -> Fig
 def _pixels(plan: Plan, images: Any) -> np.ndarray[Any, Any]:
     """[N, H, W, C] float32."""
     if arrays.is_torch(images):
-        pixels = images.detach().float().numpy() if images.dtype.is_floating_point else images.numpy()
+        pixels = images.detach().cpu()
+        pixels = (pixels.float() if pixels.dtype.is_floating_point else pixels).numpy()
     else:
         pixels = np.asarray(images)
     pixels = pixels.astype(np.float32) / np.float32(255 if pixels.dtype == np.uint8 else 1)

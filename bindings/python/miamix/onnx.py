@@ -476,7 +476,8 @@ def training_artifacts(
     num_classes : int
         K.
     trainable : sequence of str, optional
-        The initializers to train; without it those of floats.
+        The initializers to train; without it every one of floats. Name them where some are no weights: the running
+        mean and variance of a batch normalization, or constants, would be given gradients and trained, too.
     layout, seed, seed_offset, **parameters
         As for :func:`insert`.
 

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    get_worker_info,
+)
 
 from . import _arrays as arrays
 from . import _library as lib
@@ -59,7 +67,8 @@ def mix(
     training: bool,
     settings: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The operator ``miamix::mix``: ``ai.miamix.MiAMix`` of ONNX for torch, with gradients to both images.
+    """The operator ``miamix::mix``: ``ai.miamix.MiAMix`` of ONNX for torch, with gradients to both images and to labels
+    that are rows.
 
     Parameters
     ----------
@@ -161,14 +170,27 @@ def _(grad_mixed, seed, first_sample, training, two_views, settings):  # type: i
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     _, partner_images, _, seed, first_sample, ctx.training, ctx.settings = inputs
-    ctx.save_for_backward(seed, first_sample)
+    _, _, label_weight, partner_index = output
+    ctx.save_for_backward(seed, first_sample, label_weight, partner_index)
     ctx.two_views = partner_images is not None
 
 
-def _backward(ctx: Any, grad_mixed: torch.Tensor, *_: Any) -> tuple[Any, ...]:
-    seed, first_sample = ctx.saved_tensors
-    images, partner = _mix_backward(grad_mixed, seed, first_sample, ctx.training, ctx.two_views, ctx.settings)
-    return images, partner if ctx.two_views else None, None, None, None, None, None
+def _backward(ctx: Any, grad_mixed: torch.Tensor, grad_labels: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    seed, first_sample, label_weight, partner_index = ctx.saved_tensors
+    images = partner = labels = None
+    if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+        images, partner = _mix_backward(grad_mixed, seed, first_sample, ctx.training, ctx.two_views, ctx.settings)
+    if ctx.needs_input_grad[2]:
+        # Row i went into mixed row i by its weight, and into each row whose partner it is by what that one leaves.
+        weight = label_weight.detach()[:, None]
+        shares = (1 - weight) * grad_labels
+        labels = weight * grad_labels
+        if labels.is_cuda:
+            # index_add's order changes from run to run there; this one sorts the rows first.
+            labels = labels.index_put((partner_index,), shares, accumulate=True)
+        else:
+            labels = labels.index_add(0, partner_index, shares)
+    return images, partner if ctx.two_views else None, labels, None, None, None, None
 
 
 mix.register_autograd(_backward, setup_context=_setup_context)
@@ -177,22 +199,26 @@ mix.register_autograd(_backward, setup_context=_setup_context)
 class MiAMix(torch.nn.Module):
     """MiAMix as a module: ``mixed, targets = module(images, labels)``.
 
-    In evaluation images pass through and labels become one-hot, as with the ONNX operator. Gradients flow to the
-    images and to the partner's. Works under ``torch.compile(fullgraph=True)``, and with :mod:`miamix.onnx` under
-    ``torch.onnx.export``.
+    In evaluation, and where not ``enabled``, images pass through and labels become one-hot, as with the ONNX operator.
+    Gradients flow to the images, to the partner's, and to labels that are rows. Works under
+    ``torch.compile(fullgraph=True)``, and with :mod:`miamix.onnx` under ``torch.onnx.export``.
 
     Parameters
     ----------
-    num_classes, targets, layout, n_threads, **parameters
-        As of :class:`miamix.MiAMix`.
+    num_classes, targets, layout, enabled, n_threads, **parameters
+        As of :class:`miamix.MiAMix`; ``enabled`` may be changed at any time here, too.
     seed : int
-        The buffer ``seed``: equal seeds draw equal plans.
+        Equal seeds draw equal plans.
     rank, world_size : int
         Of data-parallel training: the ranks' batches of one step, which are of one size, follow each other in the
         run, so that the ranks differ by their ``first_sample``.
 
-    The running counter is the buffer ``next_sample``, so ``state_dict`` keeps it. Both buffers stay on the CPU, where
-    plans are drawn, when the module is moved to a CUDA device.
+    Attributes
+    ----------
+    seed, next_sample : one int64
+        The bits of the seed, and the running counter. ``state_dict`` keeps both as the module's extra state. They are
+        no buffers: they stay on the CPU, where plans are drawn, and data-parallel training must not make one rank's
+        those of all, nor broadcast them between CUDA devices.
     """
 
     seed: torch.Tensor
@@ -205,6 +231,7 @@ class MiAMix(torch.nn.Module):
         seed: int = 0,
         targets: Literal["soft", "pairs"] = "soft",
         layout: Literal["NCHW", "NHWC"] = "NCHW",
+        enabled: bool = True,
         rank: int = 0,
         world_size: int = 1,
         n_threads: int = 0,
@@ -214,22 +241,25 @@ class MiAMix(torch.nn.Module):
         # Checks everything now, and makes what the operator will look up.
         checked = _mix.MiAMix(num_classes, seed=seed, targets=targets, layout=layout, n_threads=n_threads, **parameters)
         self.targets = targets
-        self.num_classes = num_classes
+        self.enabled = enabled
+        self.num_classes = checked.num_classes
         self.world_size = integer("world_size", world_size, 1, 2**31 - 1)
-        self.rank = integer("rank", rank, 0, world_size - 1)
-        of_operator = {"num_classes": num_classes, "layout": layout, "n_threads": n_threads, **checked.parameters}
-        self.settings = json.dumps(of_operator)
-        self._settings_without_classes = json.dumps({**of_operator, "num_classes": None})
-        bits = seed if seed < 2**63 else seed - 2**64
-        self.register_buffer("seed", torch.tensor(bits, dtype=torch.int64, device="cpu"))
-        self.register_buffer("next_sample", torch.tensor(0, dtype=torch.int64, device="cpu"))
+        self.rank = integer("rank", rank, 0, self.world_size - 1)
+        of_operator = {"layout": layout, "n_threads": checked.n_threads, **checked.parameters}
+        self.settings = json.dumps({"num_classes": checked.num_classes, **of_operator})
+        self._settings_without_classes = json.dumps({"num_classes": None, **of_operator})
+        bits = checked.seed if checked.seed < 2**63 else checked.seed - 2**64
+        self.seed = torch.tensor(bits, dtype=torch.int64, device="cpu")
+        self.next_sample = torch.tensor(0, dtype=torch.int64, device="cpu")
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "MiAMix":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.seed.device.type == "cuda":
-            # To read them there would make the host wait for the device at each batch.
-            self.seed, self.next_sample = self.seed.cpu(), self.next_sample.cpu()
-        return self
+    def get_extra_state(self) -> dict[str, int]:
+        """What ``state_dict`` keeps: the seed and the running counter."""
+        return {"seed": int(self.seed), "next_sample": int(self.next_sample)}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """What ``load_state_dict`` calls."""
+        self.seed.fill_(state["seed"])
+        self.next_sample.fill_(state["next_sample"])
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, targets={self.targets!r}"
@@ -252,7 +282,7 @@ class MiAMix(torch.nn.Module):
         partner : as images, optional
             The same batch under a second, independent augmentation.
         seed, first_sample : one int64, optional
-            Together or alone they name the plan (without a seed: the buffer; without a first sample: 0). With
+            Together or alone they name the plan (without a seed: the module's; without a first sample: 0). With
             neither the running counter is taken, which goes on in training.
 
         Returns
@@ -271,8 +301,9 @@ class MiAMix(torch.nn.Module):
             rows, settings = images.new_zeros((n, 0), dtype=torch.float32), self._settings_without_classes
         else:
             rows, settings = labels, self.settings
+        training = self.training and self.enabled
         mixed, mixed_labels, weight, index = mix(
-            images, partner, rows, self.seed if seed is None else seed, first_sample, self.training, settings
+            images, partner, rows, self.seed if seed is None else seed, first_sample, training, settings
         )
         if labels is None:
             return mixed, None
@@ -283,15 +314,13 @@ class MiAMix(torch.nn.Module):
 
 
 class _Numbered(list[Any]):
-    """A list with the global index of its first sample."""
+    """A list with the global index of its first sample, and how the mixer of the main process stood."""
 
-    first_sample: int = 0
-
-    @classmethod
-    def of(cls, items: Iterable[Any], first_sample: int) -> "_Numbered":
-        numbered = cls(items)
-        numbered.first_sample = first_sample
-        return numbered
+    def __init__(self, items: Iterable[Any] = (), first_sample: int = 0, **mixer: Any) -> None:
+        super().__init__(items)
+        self.first_sample = first_sample
+        #: ``seed`` and ``enabled``, or nothing.
+        self.mixer = mixer
 
 
 class NumberedBatches(torch.utils.data.Sampler[list[int]]):
@@ -303,6 +332,9 @@ class NumberedBatches(torch.utils.data.Sampler[list[int]]):
         A ``BatchSampler``, for instance.
     rank, world_size : int
         Of data-parallel training: the ranks' batches of one step follow each other in the run.
+    mix : miamix.MiAMix, optional
+        That of :class:`Collate`: each batch takes its ``seed`` and ``enabled`` along, so that a change in the main
+        process reaches workers that are already there. Without it they have those that they began with.
 
     Attributes
     ----------
@@ -311,10 +343,18 @@ class NumberedBatches(torch.utils.data.Sampler[list[int]]):
         epoch it counts the batches that workers have been given ahead, too.
     """
 
-    def __init__(self, batches: Iterable[list[int]], *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        batches: Iterable[list[int]],
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        mix: _mix.MiAMix | None = None,
+    ) -> None:
         self.batches = batches
+        self.mix = mix
         self.world_size = integer("world_size", world_size, 1, 2**31 - 1)
-        self.rank = integer("rank", rank, 0, world_size - 1)
+        self.rank = integer("rank", rank, 0, self.world_size - 1)
         self.next_sample = 0
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -322,7 +362,8 @@ class NumberedBatches(torch.utils.data.Sampler[list[int]]):
             n = len(indices)
             first_sample = self.next_sample + self.rank * n
             self.next_sample += self.world_size * n
-            yield _Numbered.of(indices, first_sample)
+            mixer = {} if self.mix is None else {"seed": self.mix.seed, "enabled": self.mix.enabled}
+            yield _Numbered(indices, first_sample, **mixer)
 
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]
@@ -352,7 +393,7 @@ class NumberedDataset(Dataset[Any]):
     def __getitems__(self, indices: list[int]) -> list[Any]:
         fetch = getattr(self.dataset, "__getitems__", None)
         items = fetch(list(indices)) if fetch is not None else [self.dataset[index] for index in indices]
-        return _Numbered.of(items, indices.first_sample) if isinstance(indices, _Numbered) else items
+        return _Numbered(items, indices.first_sample, **indices.mixer) if isinstance(indices, _Numbered) else items
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -366,7 +407,7 @@ class Collate:
     Parameters
     ----------
     mix : miamix.MiAMix
-        With ``n_threads=1`` where workers are spawned; forked ones take one thread by themselves.
+        In a worker it takes one thread where its ``n_threads`` is 0, as the workers share the cores.
     collate : callable
         Makes tensors of a list of samples.
     """
@@ -383,6 +424,10 @@ class Collate:
         partner = None
         if isinstance(images, (list, tuple)):
             images, partner = images
+        if get_worker_info() is not None and self.mix.n_threads == 0:
+            self.mix = self.mix._with_threads(1)
+        for name, value in batch.mixer.items():
+            setattr(self.mix, name, value)
         return self.mix(images, labels, partner=partner, first_sample=batch.first_sample)
 
 
@@ -402,6 +447,9 @@ def data_loader(
 ) -> DataLoader[Any]:
     """A ``DataLoader`` whose workers mix; their number and kind change nothing.
 
+    ``mix.enabled`` and ``mix.seed`` may be changed between epochs, with ``persistent_workers`` too. The counter is
+    ``loader.batch_sampler.next_sample``.
+
     Arguments are those of ``DataLoader``, and those of :class:`NumberedBatches` and :class:`Collate`.
     """
     if batch_sampler is None:
@@ -409,5 +457,5 @@ def data_loader(
             given = {"generator": options["generator"]} if "generator" in options else {}
             sampler = RandomSampler(dataset, **given) if shuffle else SequentialSampler(dataset)
         batch_sampler = BatchSampler(sampler, batch_size, drop_last)
-    numbered = NumberedBatches(batch_sampler, rank=rank, world_size=world_size)
+    numbered = NumberedBatches(batch_sampler, rank=rank, world_size=world_size, mix=mix)
     return DataLoader(NumberedDataset(dataset), batch_sampler=numbered, collate_fn=Collate(mix, collate), **options)

@@ -80,6 +80,31 @@ def test_the_tensors_memory_is_read_and_written():
         assert described.data == view.data_ptr() and described.keep[0] is view
 
 
+def test_a_gradient_that_needs_what_out_held_before_is_an_error():
+    images, mix = tensor(make_images()), miamix.MiAMix(10)
+    maps = torch.ones(5, 13, 17, dtype=torch.uint8)
+    out, rows, masks = torch.empty_like(images), torch.empty(5, 10), torch.empty(5, 13, 17)
+    plan, mixed_maps = mix.draw(images.shape, seed=1), torch.empty_like(maps)
+    weight = torch.ones(1, requires_grad=True)
+    writers = [
+        (out, lambda: mix(images, out=out)),
+        (out, lambda: plan.apply(images, IDS, out=(out, rows))),
+        (rows, lambda: mix(images, IDS, out=(out, rows))),
+        (masks, lambda: plan.masks(out=masks)),
+        (mixed_maps, lambda: plan.apply_masks(maps, out=mixed_maps)),
+    ]
+    for written, write in writers:
+        write()
+        loss = (weight * written).sum()
+        loss.backward(retain_graph=True)
+        write()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+    with torch.inference_mode():
+        out = torch.empty_like(images)
+        assert torch.equal(mix(images, seed=1, out=out)[0], plan.apply(images)[0])
+
+
 def test_pairs_are_tensors():
     images = tensor(make_images())
     mix = miamix.MiAMix(targets="pairs")
@@ -175,6 +200,27 @@ def test_gradients_are_those_of_the_reference(dtype, two_views):
         assert np.abs(difference).max() <= bound
 
 
+@pytest.mark.parametrize("pairing", ["permutation", "uniform"])
+@pytest.mark.parametrize("training", [True, False])
+def test_soft_labels_have_gradients(pairing, training):
+    generator = torch.Generator().manual_seed(0)
+    rows, grad = (torch.rand(5, 10, generator=generator) for _ in range(2))
+    rows.requires_grad_()
+    text = settings(None, pairing=pairing)
+    images = tensor(make_images("u8"))
+    _, targets, weight, index = run(images, labels=rows, training=training, text=text)
+    targets.backward(grad)
+    expected = np.zeros((5, 10))
+    for i, (own, partner) in enumerate(zip(weight.detach().double().tolist(), index.tolist(), strict=True)):
+        expected[i] += own * grad[i].double().numpy()
+        expected[partner] += (1 - own) * grad[i].double().numpy()
+    # At most 1 + 5 addends below 1 of one rounding each, 2**-24 below 1, and 5 sums below 8 of 2**-22 each.
+    assert np.abs(rows.grad.double().numpy() - expected).max() <= 6 * 2.0**-24 * 2 + 5 * 2.0**-22
+    assert training or torch.equal(rows.grad, grad)
+    given = images.float().requires_grad_(), None, rows, scalar(7), scalar(3), training, text
+    torch.library.opcheck(torch.ops.miamix.mix.default, given)
+
+
 def test_gradients_are_central_differences():
     # Mixing is linear in the images, so a central difference has no error but rounding.
     generator = torch.Generator().manual_seed(0)
@@ -241,6 +287,27 @@ def test_the_module_mixes_in_training_and_passes_in_evaluation():
     assert module.next_sample == 15
 
 
+def test_the_module_may_be_switched_off():
+    images, module = tensor(make_images()), miamix.torch.MiAMix(10, label_smoothing=0.1, enabled=False)
+    plain = miamix.MiAMix(10, label_smoothing=0.1, enabled=False)
+    for enabled in (False, True, False):
+        module.enabled = plain.enabled = enabled
+        mixed, targets = module(images, IDS)
+        expected, expected_targets = plain(images, IDS)
+        assert torch.equal(mixed, expected) and torch.equal(targets, expected_targets)
+        assert torch.equal(mixed, images) == (not enabled)
+    assert module.next_sample == plain.next_sample == 15
+
+
+def test_the_module_takes_numpys_integers():
+    images = tensor(make_images())
+    numbers = {"seed": np.int64(3), "rank": np.int64(1), "world_size": np.int64(2), "n_threads": np.int64(1)}
+    module = miamix.torch.MiAMix(np.int64(10), k_max=np.int64(3), **numbers)
+    plain = miamix.MiAMix(np.int64(10), k_max=np.int64(3), seed=np.int64(3))
+    assert all(map(torch.equal, module(images, IDS), plain(images, IDS, first_sample=5)))
+    assert {type(value) for value in plain.state_dict().values()} == {int}
+
+
 def test_the_modules_pairs_and_layout():
     images = tensor(make_images())
     pairs, layout = miamix.torch.MiAMix(targets="pairs"), miamix.torch.MiAMix(10, layout="NHWC")
@@ -263,7 +330,7 @@ def test_a_checkpoint_of_the_module_goes_on(tmp_path):
     torch.save(module.state_dict(), tmp_path / "module.pt")
     expected = module(images, IDS)
     other = miamix.torch.MiAMix(10)
-    other.load_state_dict(torch.load(tmp_path / "module.pt"))
+    other.load_state_dict(torch.load(tmp_path / "module.pt", weights_only=True))
     assert all(map(torch.equal, other(images, IDS), expected))
 
 
@@ -284,13 +351,13 @@ class Pictures(torch.utils.data.Dataset):
         return (views[0] if self.views == 1 else tuple(views)), index % 10
 
 
-def loader(n_workers, views=1, context=None, **options):
-    mix = miamix.MiAMix(10, seed=3, n_threads=1 if context == "spawn" else 0)
+def loader(n_workers, views=1, context=None, shuffle=True, **options):
+    mix = miamix.MiAMix(10, seed=3)
     return miamix.torch.data_loader(
         Pictures(views=views),
         mix,
         batch_size=8,
-        shuffle=True,
+        shuffle=shuffle,
         generator=torch.Generator().manual_seed(1),
         num_workers=n_workers,
         multiprocessing_context=context,
@@ -315,6 +382,40 @@ def test_workers_give_the_epochs_of_no_workers(n_workers, context, views, n_epoc
     first = next(iter(loader(0, views)))
     second_epoch = list(plain)
     assert not torch.equal(first[0], second_epoch[0][0])
+
+
+def test_changes_reach_workers_that_stay():
+    # As a training script does: the last epoch is not mixed, and a checkpoint brings another seed.
+    changes = [{}, {"enabled": False}, {"enabled": True}, {"seed": 8}]
+    # In one order: a loader that keeps its workers draws other numbers from its generator between epochs.
+    plain, worked = loader(0, shuffle=False), loader(2, shuffle=False, context="fork", persistent_workers=True)
+    epochs = []
+    for change in changes:
+        for either in (plain, worked):
+            for name, value in change.items():
+                setattr(either.collate_fn.mix, name, value)
+        epochs.append(list(plain))
+        assert all(torch.equal(a, b) for pair in zip(epochs[-1], worked, strict=True) for a, b in zip(*pair))
+    assert all(((targets == 0) | (targets == 1)).all() for _, targets in epochs[1])
+    assert not all(((targets == 0) | (targets == 1)).all() for _, targets in epochs[2])
+
+
+class Threads(miamix.torch.Collate):
+    """Tells how many threads mixed."""
+
+    def __call__(self, batch):
+        super().__call__(batch)
+        return self.mix.n_threads
+
+
+@pytest.mark.parametrize(("n_workers", "n_threads", "taken"), [(0, 0, 0), (1, 0, 1), (1, 2, 2)])
+def test_a_worker_takes_one_thread_unless_told(n_workers, n_threads, taken):
+    numbered = miamix.torch.NumberedBatches([[0, 1], [2, 3]])
+    mix = miamix.MiAMix(10, n_threads=n_threads)
+    pictures = miamix.torch.NumberedDataset(Pictures())
+    options = {"batch_sampler": numbered, "collate_fn": Threads(mix), "num_workers": n_workers}
+    assert list(torch.utils.data.DataLoader(pictures, **options)) == [taken, taken]
+    assert mix.n_threads == n_threads
 
 
 def test_the_first_batch_is_mixed_under_its_number():
@@ -349,17 +450,34 @@ def test_ranks_of_loaders_follow_each_other(world_size):
 # Data-parallel training
 
 
+AHEAD = 1000
+
+
+class Net(torch.nn.Module):
+    """A model with the mixer, and with a buffer, in it."""
+
+    def __init__(self, mixer):
+        super().__init__()
+        self.mixer, self.flatten = mixer, torch.nn.Flatten()
+        self.norm, self.linear = torch.nn.BatchNorm1d(3 * 13 * 17), torch.nn.Linear(3 * 13 * 17, 10)
+
+    def forward(self, images, labels):
+        mixed, targets = self.mixer(images, labels)
+        return self.linear(self.norm(self.flatten(mixed))), mixed, targets
+
+
 def rank_main(rank, world_size, path, queue):
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world_size)
     module = miamix.torch.MiAMix(10, seed=3, rank=rank, world_size=world_size)
-    net = torch.nn.parallel.DistributedDataParallel(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 13 * 17, 10))
-    )
+    # The mixer is in the model, whose buffers go from rank 0 to all before each step: rank 1's counter must not.
+    net = torch.nn.parallel.DistributedDataParallel(Net(module))
+    assert not list(module.buffers())
+    module.next_sample += rank * AHEAD
     mixed = []
     for step in range(2):
         images = torch.from_numpy(make_images(salt=2 * step + rank))
-        batch, targets = module(images, IDS)
-        torch.nn.functional.cross_entropy(net(batch), targets).backward()
+        logits, batch, targets = net(images, IDS)
+        torch.nn.functional.cross_entropy(logits, targets).backward()
         gathered = [torch.empty_like(batch) for _ in range(world_size)]
         dist.all_gather(gathered, batch)
         mixed.append(torch.stack(gathered).numpy())
@@ -377,11 +495,11 @@ def test_two_ranks_draw_what_one_run_would(tmp_path):
     for rank in ranks:
         rank.join(120)
     mix = miamix.MiAMix(10, seed=3)
-    for _, mixed, next_sample in results:
-        assert next_sample == 20
+    for of_rank, mixed, next_sample in results:
+        assert next_sample == 20 + AHEAD * of_rank
         for step in range(2):
             for rank in range(2):
-                first = 10 * step + 5 * rank
+                first = 10 * step + (5 + AHEAD) * rank
                 expected, _ = mix(make_images(salt=2 * step + rank), first_sample=first)
                 assert same(mixed[step][rank], expected)
 
