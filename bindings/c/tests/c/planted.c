@@ -42,12 +42,15 @@ int main(int argc, char **argv) {
     if (strcmp(fault, "overflow") == 0) {
         mix(N + 1, out);
     } else if (strcmp(fault, "race") == 0) {
-        pthread_t threads[2];
         pthread_barrier_init(&both, NULL, 2);
-        pthread_create(&threads[0], NULL, mix_on_a_thread, out);
-        pthread_create(&threads[1], NULL, mix_on_a_thread, out);
-        pthread_join(threads[0], NULL);
-        pthread_join(threads[1], NULL);
+        /* One alone may go unseen, where the threads do not meet. */
+        for (int round = 0; round < 16; round++) {
+            pthread_t threads[2];
+            pthread_create(&threads[0], NULL, mix_on_a_thread, out);
+            pthread_create(&threads[1], NULL, mix_on_a_thread, out);
+            pthread_join(threads[0], NULL);
+            pthread_join(threads[1], NULL);
+        }
     } else if (strcmp(fault, "leak") == 0) {
         const miamix_shape shape = {N, SIDE, SIDE};
         miamix_plan *plan = NULL;
