@@ -161,8 +161,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/smooth.rs",
-        find: "row(y as isize - 1 - radius as isize)",
-        replace: "row(y as isize - radius as isize)",
+        find: "row(y_image - 1 - radius as isize)",
+        replace: "row(y_image - radius as isize)",
         fault: "the smoothing window loses the wrong row",
     },
     Mutant {
