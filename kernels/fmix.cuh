@@ -66,7 +66,7 @@ __device__ __forceinline__ void fmix_column_wave(float2 direction, float4 c, flo
 }
 
 // Rows that a thread works on at a time: they share its (cos, sin).
-const int ROWS = 4;
+constexpr int ROWS = 4;
 
 // One kx's part of ROWS rows' P cos and Q sin; rows: their P and Q, two rows in one load, the same for the whole warp.
 __device__ __forceinline__ void fmix_row_wave(float2 direction, const float4* rows, float (&cosines)[ROWS],

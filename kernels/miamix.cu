@@ -58,19 +58,28 @@ __device__ __forceinline__ u64 mix_tile(const Launch& launch, const Sample& samp
   unsigned char* planes = shared;
   smoothed_planes(launch, common, sample.n_layers, tile, given, words, planes + launch.k_max * plane_bytes(launch),
                   planes);
-  const u32 across = (tile.x1 - tile.x0 + GROUP - 1) / GROUP;
+  const Sides sides(launch, sample, n);
+  const u32 n_layers = sample.n_layers, across = (tile.x1 - tile.x0 + GROUP - 1) / GROUP;
+  // From group to group of a thread, rows and what is left of one.
+  const u32 rows = BLOCK / across, groups = BLOCK - rows * across;
+  u32 row = threadIdx.x / across, group = threadIdx.x - row * across;
   u64 sum = 0;
 #pragma unroll 1
-  for (u32 i = threadIdx.x; i < across * (tile.y1 - tile.y0); i += BLOCK) {
-    const u32 row = i / across, x = tile.x0 + (i - row * across) * GROUP, y = tile.y0 + row;
-    const u32 n_pixels = min(tile.x1 - x, (u32)GROUP);
+  for (; row < tile.y1 - tile.y0; row += rows, group += groups) {
+    if (group >= across) {
+      group -= across;
+      if (++row == tile.y1 - tile.y0) break;
+    }
+    const u32 x = tile.x0 + group * GROUP, y = tile.y0 + row, n_pixels = min(tile.x1 - x, (u32)GROUP);
     float mask[GROUP];
-    mask_values(launch, common, sample.n_layers, merge, tile, given, words, planes, x, y, mask);
+    mask_values(launch, common, n_layers, merge, tile, given, words, planes, x, y, mask);
+    u32 weights = 0;
 #pragma unroll
     for (u32 p = 0; p < GROUP; ++p) {
-      if (p < n_pixels) sum += __float2uint_rn(mask[p] * 16777216.0f);
+      if (p < n_pixels) weights += __float2uint_rn(mask[p] * 16777216.0f);
     }
-    use_group(launch, sample, n, y, x, n_pixels, mask);
+    sum += weights;
+    use_group(launch, sides, y, x, n_pixels, mask);
   }
   return block_sum(sum, common);
 }

@@ -966,6 +966,79 @@ fn what_the_host_code_costs() {
     }
 }
 
+/// What the kernels execute, as PTX whose lanes go through it together, where the stand-in driver counts it
+/// (`cargo xtask instructions --cuda`): not what hardware takes, but what it is asked for.
+#[test]
+#[ignore = "a measurement, which asserts nothing"]
+fn what_the_kernels_execute() {
+    let Some(stand_in) = StandIn::get() else { return };
+    // SAFETY: the function's type.
+    let executed = unsafe { stand_in.library.get::<unsafe extern "C" fn() -> [u64; 2]>("stand_in_executed") };
+    let Ok(executed) = executed else { return eprintln!("skipped: this stand-in driver does not count") };
+    println!("{:<38} {:>16} {:>14}", "", "for 128 pixels", "longest warp");
+    stand_in.set(0, 1);
+    let plain = Config { k_max: 1, p_aug: 0.0, p_smooth: 0.0, ..Config::default() };
+    let warped = Config { p_aug: 1.0, ..plain.clone() };
+    let smooth = Config { p_smooth: 1.0, ..plain.clone() };
+    let both = Config { p_aug: 1.0, p_smooth: 1.0, ..plain.clone() };
+    let only = |method, config: &Config| Config { method_weights: MethodWeights::only(method), ..config.clone() };
+    fn count<T: Bits>(
+        stand_in: &StandIn,
+        executed: &dyn Fn() -> [u64; 2],
+        name: &str,
+        config: Config,
+        shape: BatchShape,
+        layout: Memory,
+    ) {
+        let op = MiaMix::new(config).unwrap();
+        let plan = op.draw(shape, 3, 0).unwrap();
+        let BatchShape { samples, height, width } = shape;
+        let images = images::<T>([samples, 3, height, width], 0);
+        let mut call = Call::new(&images, &images, layout);
+        call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap();
+        stand_in.run(stand_in.stream(0));
+        let [all_warps, longest_warp] = executed();
+        let pixels = (samples * height * width) as f64;
+        let what = format!("{height}×{width} {:?} {layout:?}, {name}", T::DTYPE);
+        println!("{what:<38} {:>16.0} {longest_warp:>14}", all_warps as f64 / (pixels / 128.0));
+    }
+    // SAFETY: the function's type.
+    let executed = || unsafe { executed() };
+    let large = |samples| BatchShape::new(samples, 224, 224);
+    macro_rules! count {
+        ($t:ty, $name:expr, $config:expr, $shape:expr, $layout:expr) => {
+            count::<$t>(&stand_in, &executed, $name, $config, $shape, $layout)
+        };
+    }
+    for layout in [Memory::Nchw, Memory::Nhwc] {
+        count!(f32, "default", Config::default(), large(48), layout);
+        count!(f16, "default", Config::default(), large(48), layout);
+        count!(bf16, "default", Config::default(), large(48), layout);
+        count!(u8, "default", Config::default(), large(48), layout);
+        let mixup = only(Method::MixUp, &plain);
+        count!(f32, "mixup", mixup.clone(), large(2), layout);
+        count!(f16, "mixup", mixup.clone(), large(2), layout);
+        count!(bf16, "mixup", mixup.clone(), large(2), layout);
+        count!(u8, "mixup", mixup, large(2), layout);
+    }
+    for method in [Method::CutMix, Method::GridMix, Method::FMix, Method::AgMix] {
+        count!(u8, &format!("{method:?}"), only(method, &plain), large(4), Memory::Nchw);
+        if method == Method::AgMix {
+            continue;
+        }
+        count!(u8, &format!("{method:?} warped"), only(method, &warped), large(4), Memory::Nchw);
+        count!(u8, &format!("{method:?} smooth"), only(method, &smooth), large(4), Memory::Nchw);
+        count!(u8, &format!("{method:?} both"), only(method, &both), large(4), Memory::Nchw);
+    }
+    for side in [512, 1024] {
+        for (name, config) in [("FMix", &plain), ("FMix warped", &warped)] {
+            let config = only(Method::FMix, config);
+            count!(u8, name, config, BatchShape::new(2, side, side), Memory::Nchw);
+        }
+    }
+    count!(f32, "default", Config::default(), BatchShape::new(128, 32, 32), Memory::Nchw);
+}
+
 #[test]
 fn a_workspace_of_the_callers_is_used_and_nothing_else() {
     let Some(stand_in) = StandIn::get() else { return };

@@ -119,9 +119,9 @@ constants! {
     WEIGHT_DRAWN = 1;
     /// `Launch::access`: any strides, element by element.
     ACCESS_STRIDED = 0;
-    /// `Launch::access`: rows of one channel, whole groups aligned.
+    /// `Launch::access`: rows of one channel, whole groups aligned, an image within 2³² elements.
     ACCESS_PLANAR = 1;
-    /// `Launch::access`: rows of pixels with their channels side by side, whole groups aligned.
+    /// `Launch::access`: rows of pixels with their channels side by side, whole groups aligned, within 2³² elements.
     ACCESS_INTERLEAVED = 2;
     /// `Launch::sink`: images are mixed.
     SINK_F32 = 0;
@@ -273,6 +273,8 @@ shared! {
         tiles: u32,
         sink: u32,
         access: u32,
+        /// Of images, masks or maps.
+        element_bytes: u32,
         label_kind: u32,
         n_classes: u32,
         /// One-hot value of the labelled class.
