@@ -9,7 +9,7 @@ typedef long long i64;
 typedef float f32;
 
 // First word of a plan; changes with anything in this file.
-#define PLAN_VERSION 1298743554
+#define PLAN_VERSION 1298743555
 // Threads of every block.
 #define BLOCK 256
 // Neighbouring pixels of a row that a thread takes together.
@@ -147,7 +147,7 @@ struct Layer {
   u32 warped;
   // GRIDMIX: cells a side. FMIX: pixels given to the partner.
   u32 n;
-  // CONSTANT: M.
+  // CONSTANT: M. Smoothed: 1 / window².
   f32 value;
   // GAUSSIAN: the centre.
   f32 cx;

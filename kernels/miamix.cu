@@ -52,18 +52,19 @@ __device__ __forceinline__ u32 given_words(const Launch& launch) { return (launc
 
 // Mixes a tile; the sum of its mask's weights, in every thread.
 __device__ __forceinline__ u64 mix_tile(const Launch& launch, const Sample& sample, u32 n, const Tile& tile,
-                                        const u32* given, Common& common, unsigned char* shared) {
+                                        const u32* given, Common& common, char* shared) {
   const u32 words = given_words(launch), merge = ((const Header*)launch.plan)->merge;
-  // The hard values of one layer lie behind the column sums of all.
-  unsigned char* planes = shared;
-  smoothed_planes(launch, common, sample.n_layers, tile, given, words, planes + launch.k_max * plane_bytes(launch),
+  const u32 n_layers = sample.n_layers;
+  // The hard bits of one layer lie behind the sums of all.
+  uint4* const planes = (uint4*)shared;
+  smoothed_planes(launch, common, n_layers, tile, given, words, (u32*)(planes + launch.k_max * plane_words(launch)),
                   planes);
   const Sides sides(launch, sample, n);
-  const u32 n_layers = sample.n_layers, across = (tile.x1 - tile.x0 + GROUP - 1) / GROUP;
+  const u32 across = (tile.x1 - tile.x0 + GROUP - 1) / GROUP;
   // From group to group of a thread, rows and what is left of one.
   const u32 rows = BLOCK / across, groups = BLOCK - rows * across;
   u32 row = threadIdx.x / across, group = threadIdx.x - row * across;
-  u64 sum = 0;
+  u32 sum = 0;  // a thread has a few groups: far from 2^32 / 2^24 pixels
 #pragma unroll 1
   for (; row < tile.y1 - tile.y0; row += rows, group += groups) {
     if (group >= across) {
@@ -73,12 +74,10 @@ __device__ __forceinline__ u64 mix_tile(const Launch& launch, const Sample& samp
     const u32 x = tile.x0 + group * GROUP, y = tile.y0 + row, n_pixels = min(tile.x1 - x, (u32)GROUP);
     float mask[GROUP];
     mask_values(launch, common, n_layers, merge, tile, given, words, planes, x, y, mask);
-    u32 weights = 0;
 #pragma unroll
     for (u32 p = 0; p < GROUP; ++p) {
-      if (p < n_pixels) weights += __float2uint_rn(mask[p] * 16777216.0f);
+      if (p < n_pixels) sum += __float2uint_rn(mask[p] * 16777216.0f);
     }
-    sum += weights;
     use_group(launch, sides, y, x, n_pixels, mask);
   }
   return block_sum(sum, common);
@@ -104,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_small(const Launch
     fmix_given(fmix_of(launch, layer), layer, 0, field, warped, rest, common, given + j * words);
   }
   const Tile tile = {0, 0, launch.width, launch.height};
-  const u64 sum = mix_tile(launch, sample, n, tile, given, common, (unsigned char*)work);
+  const u64 sum = mix_tile(launch, sample, n, tile, given, common, work);
   finish_sample(launch, sample, n, sum);
 }
 
@@ -149,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_large(const Launch
   tile.x0 = tile_x * launch.tile_w, tile.y0 = tile_y * launch.tile_h;
   tile.x1 = min(tile.x0 + launch.tile_w, launch.width), tile.y1 = min(tile.y0 + launch.tile_h, launch.height);
   const u32* given = (const u32*)launch.given + (u64)n * launch.k_max * given_words(launch);
-  const u64 sum = mix_tile(launch, sample, n, tile, given, common, (unsigned char*)work);
+  const u64 sum = mix_tile(launch, sample, n, tile, given, common, work);
   u64* total = (u64*)launch.sums + n;
   if (threadIdx.x == 0) {
     atomicAdd(total, sum);

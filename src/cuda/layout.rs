@@ -84,7 +84,7 @@ macro_rules! constants {
 
 constants! {
     /// First word of a plan; changes with anything in this file.
-    PLAN_VERSION = 0x4d69_4102;
+    PLAN_VERSION = 0x4d69_4103;
     /// Threads of every block.
     BLOCK = 256;
     /// Neighbouring pixels of a row that a thread takes together.
@@ -197,7 +197,7 @@ shared! {
         warped: u32,
         /// GRIDMIX: cells a side. FMIX: pixels given to the partner.
         n: u32,
-        /// CONSTANT: M.
+        /// CONSTANT: M. Smoothed: 1 / window².
         value: f32,
         /// GAUSSIAN: the centre.
         cx: f32,

@@ -27,7 +27,7 @@ ARITHMETIC = {"add": "+", "sub": "-", "mul": "*"}
 
 # Instructions of the machine that stand for one of PTX, where they are not one. Rounded from what ptxas makes for sm_90.
 COSTS = (
-    (r"div\.u64|rem\.u64", 80), (r"(div|rem)\.[us]", 20), (r"div\.rn|sqrt", 10), (r"mul\.lo\.[us]64", 3),
+    (r"div\.u64|rem\.u64", 80), (r"(div|rem)\.[us]", 20), (r"div\.rn|rcp\.rn|sqrt", 10), (r"mul\.lo\.[us]64", 3),
     (r"add\.[us]64", 2), (r"ld\.param|cvta|mov\.[usbf]|cvt\.u64\.u32", 0),
 )
 
@@ -130,6 +130,10 @@ class Kernel:
             return put(operands[0], kind, f"fmaf({', '.join(value(o, kind) for o in operands[1:])})")
         if opcode == "div.rn.f32":
             return put(operands[0], kind, f"{value(operands[1], kind)} / {value(operands[2], kind)}")
+        if opcode == "rcp.rn.f32":
+            return put(operands[0], kind, f"1.0f / {value(operands[1], kind)}")
+        if opcode == "abs.f32":
+            return put(operands[0], kind, f"fabsf({value(operands[1], kind)})")
         if opcode == "sqrt.rn.f32":
             return put(operands[0], kind, f"sqrtf({value(operands[1], kind)})")
         if name in ("mul", "mad") and modes == ["wide"]:
