@@ -21,7 +21,7 @@ typedef float f32;
 // Images of no more pixels are mixed by one block each, their masks in shared memory.
 #define SMALL_PX 4096
 // Rows of an fmix field that a block computes at a time, at most.
-#define STRIP_ROWS 32
+#define STRIP_ROWS 36
 // Bins of the histogram that finds fmix's threshold.
 #define BINS 1024
 // Values of one bin that are ranked directly.

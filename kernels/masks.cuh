@@ -189,6 +189,8 @@ __device__ __forceinline__ void mask_values(const Launch& launch, const Common& 
   for (int i = 0; i < GROUP; ++i) mask[i] = 1.0f;
 #pragma unroll 1
   for (u32 j = 0; j < n_layers; ++j) {
+    // What each kind of layer makes of the place is made where it is used: before the loop it would cost registers.
+    asm volatile("" : "+r"(x), "+r"(y));
     float values[GROUP];
     layer_values(launch, common.layers[j], tile, given + j * given_words, planes + j * plane_words(launch), x, y,
                  values);

@@ -15,20 +15,15 @@ __device__ __forceinline__ i64 offset_of(const Tensor& tensor, u32 n, u32 c, u32
 
 __device__ __forceinline__ bool is_identity(const View& view) { return !view.flip && view.dx == 0 && view.dy == 0; }
 
-// What a block needs of a sample to mix it.
-struct Sides {
-  const char *primary, *partner;  // where the images begin that it reads
-  char* out;                      // where its own begins
-  const Sample& sample;
-  bool whole_groups;  // whether it is read as it is, groups in one access
-  __device__ __forceinline__ Sides(const Launch& launch, const Sample& sample, u32 n)
-      : primary((const char*)launch.primary.data + n * launch.primary.strides[0] * launch.element_bytes),
-        partner((const char*)launch.partner.data +
-                sample.partner_index * launch.partner.strides[0] * launch.element_bytes),
-        out((char*)launch.out.data + n * launch.out.strides[0] * launch.element_bytes),
-        sample(sample),
-        whole_groups(launch.access != ACCESS_STRIDED && is_identity(sample.primary) && is_identity(sample.partner)) {}
-};
+// Fills in what is the same for a whole sample.
+__device__ __forceinline__ void find_sides(const Launch& launch, const Sample& sample, u32 n, Sides& sides) {
+  const i64 bytes = launch.element_bytes;
+  sides.primary = (const char*)launch.primary.data + n * launch.primary.strides[0] * bytes;
+  sides.partner = (const char*)launch.partner.data + sample.partner_index * launch.partner.strides[0] * bytes;
+  sides.out = (char*)launch.out.data + n * launch.out.strides[0] * bytes;
+  sides.primary_view = sample.primary, sides.partner_view = sample.partner;
+  sides.access = is_identity(sample.primary) && is_identity(sample.partner) ? launch.access : ACCESS_STRIDED;
+}
 
 // Where a group's pixels are read under a view: out(x, y) = src(f(x + dx), y + dy), 0 outside.
 template <class Word>
@@ -150,13 +145,13 @@ template <class Pixel>
 __device__ __forceinline__ void mix_group(const Launch& launch, const Sides& sides, u32 y, u32 x, u32 n_pixels,
                                           const float (&mask)[GROUP]) {
   typedef typename Pixel::Word Word;
-  if (sides.whole_groups) {
-    if (launch.access == ACCESS_PLANAR) return mix_units<Pixel, false, 0>(launch, sides, y, x, mask);
+  if (sides.access != ACCESS_STRIDED) {
+    if (sides.access == ACCESS_PLANAR) return mix_units<Pixel, false, 0>(launch, sides, y, x, mask);
     if (launch.channels == 3) return mix_units<Pixel, true, 3>(launch, sides, y, x, mask);
     return mix_units<Pixel, true, 0>(launch, sides, y, x, mask);
   }
-  const Sources<Word> primary(launch, launch.primary, sides.primary, sides.sample.primary, y, x);
-  const Sources<Word> partner(launch, launch.partner, sides.partner, sides.sample.partner, y, x);
+  const Sources<Word> primary(launch, launch.primary, sides.primary, sides.primary_view, y, x);
+  const Sources<Word> partner(launch, launch.partner, sides.partner, sides.partner_view, y, x);
   Word* const to = (Word*)sides.out + offset_of(launch.out, 0, 0, y, x);
 #pragma unroll 1
   for (u32 c = 0; c < launch.channels; ++c) {
@@ -180,8 +175,8 @@ __device__ __forceinline__ void mix_group(const Launch& launch, const Sides& sid
 template <class Word>
 __device__ __forceinline__ void choose_group(const Launch& launch, const Sides& sides, u32 y, u32 x, u32 n_pixels,
                                              const float (&mask)[GROUP]) {
-  const Sources<Word> primary(launch, launch.primary, sides.primary, sides.sample.primary, y, x);
-  const Sources<Word> partner(launch, launch.partner, sides.partner, sides.sample.partner, y, x);
+  const Sources<Word> primary(launch, launch.primary, sides.primary, sides.primary_view, y, x);
+  const Sources<Word> partner(launch, launch.partner, sides.partner, sides.partner_view, y, x);
   Word* const out = (Word*)sides.out + offset_of(launch.out, 0, 0, y, x);
 #pragma unroll
   for (u32 i = 0; i < GROUP; ++i) {

@@ -437,6 +437,29 @@ fn masks_of_each_method_are_those_of_the_cpu() {
     }
 }
 
+/// So many values of a large field lie near the threshold that they are narrowed down before they are ranked.
+#[test]
+fn the_threshold_of_a_large_field_is_found() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let (h, w) = (800, 900);
+    for p_aug in [0.0, 1.0] {
+        let config = Config { method_weights: MethodWeights::only(Method::FMix), k_max: 1, p_aug, ..Config::default() };
+        let op = MiaMix::new(Config { p_smooth: 0.0, ..config }).unwrap();
+        let plan = op.draw(BatchShape::new(1, h, w), 1, 0).unwrap();
+        let mut expected = Array3::<f32>::zeros((1, h, w));
+        op.masks(&plan, Some(expected.view_mut()), None).unwrap();
+        for form in FORMS {
+            stand_in.set(2, form);
+            let mut masks = vec![f32::NAN; h * w];
+            let stream = stand_in.stream(1);
+            // SAFETY: memory that outlives the run.
+            unsafe { op.masks_cuda(PlanSource::Host(&plan), masks.as_mut_ptr(), null_mut(), None, stream) }.unwrap();
+            stand_in.run(stream);
+            assert!(masks.iter().eq(&expected), "warped {p_aug}, form {form}");
+        }
+    }
+}
+
 /// Plans written by hand: shares of 0 and 1, empty boxes, wild warps, several decays, flat fields, ties, fields without
 /// waves.
 #[test]

@@ -96,7 +96,7 @@ constants! {
     /// Images of no more pixels are mixed by one block each, their masks in shared memory.
     SMALL_PX = 4096;
     /// Rows of an fmix field that a block computes at a time, at most.
-    STRIP_ROWS = 32;
+    STRIP_ROWS = 36;
     /// Bins of the histogram that finds fmix's threshold.
     BINS = 1024;
     /// Values of one bin that are ranked directly.
