@@ -58,6 +58,17 @@ pub(super) unsafe fn plan_at(
     if data.is_null() && bytes > 0 {
         return Err(Error::invalid("workspace", "must not be NULL where it has bytes", "NULL").into());
     }
+    // Each call checks it again; here nobody is in the middle of a capture.
+    if !data.is_null() {
+        let needed = op.cuda_workspace_bytes(shape)?;
+        if !data.addr().is_multiple_of(256) {
+            let rule = "must be the address of device memory, a multiple of 256";
+            return Err(Error::invalid("workspace", rule, format_args!("{data:?}")).into());
+        }
+        if bytes < needed {
+            return Err(Error::invalid("workspace", format!("must have at least {needed} bytes"), bytes).into());
+        }
+    }
     Ok(miamix_plan(Held::Device(plan, (!data.is_null()).then_some(Workspace { data, bytes }))))
 }
 

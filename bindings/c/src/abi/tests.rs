@@ -482,6 +482,12 @@ fn a_graph_captured_on_a_cuda_device_takes_uploaded_plans() {
     assert!(last_error().starts_with("buffer: must have at least "), "{}", last_error());
     assert_eq!(on_device(plan_bytes, null_mut(), 1).0, Status::InvalidArgument);
     assert_eq!(last_error(), "workspace: must not be NULL where it has bytes, got NULL");
+    assert_eq!(on_device(plan_bytes, workspace, bytes - 1).0, Status::InvalidArgument);
+    let error = format!("workspace: must have at least {bytes} bytes, got {}", bytes - 1);
+    assert_eq!(last_error(), error);
+    assert_eq!(on_device(plan_bytes, workspace.wrapping_add(8), bytes).0, Status::InvalidArgument);
+    let error = "workspace: must be the address of device memory, a multiple of 256, got 0x";
+    assert!(last_error().starts_with(error), "{}", last_error());
     let mut device = -1;
     assert_eq!(unsafe { miamix_cuda_device_of(buffer.cast(), &raw mut device) }, Status::Ok, "{}", last_error());
     assert_eq!(device, 0);
