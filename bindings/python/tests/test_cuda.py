@@ -547,8 +547,10 @@ def test_the_operator_and_its_gradient(current_stream, two_views):
 
 def test_the_module_keeps_its_counter_on_the_cpu(current_stream):
     module = miamix.torch.MiAMix(num_classes=10, seed=5)
-    # As `module.cuda()` does.
-    assert module._apply(lambda tensor: on_cuda(tensor.clone())) is module
+    net = torch.nn.Sequential(module, torch.nn.BatchNorm2d(3, affine=False))
+    # As `net.cuda()` does.
+    net._apply(lambda tensor: on_cuda(tensor.clone()))
+    assert net[1].running_mean.device.type == "cuda", "what the rest of a net has was moved"
     assert module.seed.device.type == module.next_sample.device.type == "cpu"
     images, ids = torch.from_numpy(make_images()), torch.from_numpy(IDS)
     mixed, targets = module(on_cuda(images), on_cuda(ids))
