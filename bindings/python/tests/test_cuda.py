@@ -443,6 +443,7 @@ class TensorOnCuda(torch.Tensor):
 
     def __init__(self, inner):
         self.inner = inner
+        KEPT.append(inner)
 
     @property
     def device(self):
@@ -458,6 +459,7 @@ class TensorOnCuda(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         name = func.__name__.split(".")[0]
+        CALLED.add(name)
         if func.namespace == "miamix":
             return OPERATORS[name]._init_fn(*args, **(kwargs or {}))
         if name == "new_empty":
@@ -469,6 +471,8 @@ class TensorOnCuda(torch.Tensor):
         return torch.utils._pytree.tree_map_only(torch.Tensor, cls, func(*args, **kwargs))
 
 
+#: Names of the operators that tensors "on the device" have met in a test.
+CALLED = set()
 OPERATORS = {
     "mix": miamix.torch.mix,
     "mix_backward": miamix.torch._mix_backward,
@@ -494,6 +498,7 @@ def current_stream(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Stream)
     before = launched()
+    CALLED.clear()
     yield
     run()
     assert launched() > before, "the CPU engine has done it all"
@@ -543,6 +548,32 @@ def test_the_operator_and_its_gradient(current_stream, two_views):
     run()
     expected = torch.ops.miamix.mix_backward(grad, seed, first_sample, True, two_views, settings)
     assert all(bits(got).equal(bits(want)) for got, want in zip(gradients, expected))
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("pairing", ["permutation", "uniform"])
+def test_the_gradient_of_soft_labels(current_stream, pairing, planned):
+    """Of the module's call, and under a plan in device memory: torch's own operations on the device's results."""
+    images, grad = torch.from_numpy(make_images()), torch.from_numpy(make_images(shape=(5, 1, 1, 4))).reshape(5, 4)
+    rows = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    module, twin = (miamix.torch.MiAMix(seed=5, pairing=pairing, p_self=0.0) for _ in range(2))
+    given = on_cuda(rows.clone()).requires_grad_()
+    plan = None
+    if planned:
+        plan = module.plan_on_device(on_cuda(images))
+        plan.redraw()
+    _, targets = module(on_cuda(images), given, plan=plan)
+    expected_rows = rows.clone().requires_grad_()
+    _, expected = twin(images, expected_rows)
+    (got,) = torch.autograd.grad(targets, given, on_cuda(grad))
+    (want,) = torch.autograd.grad(expected, expected_rows, grad)
+    assert bits(targets).equal(expected.detach()) and got.device.type == "cuda"
+    # Two images that have one partner: its row gets more than two shares, in an order of torch's own on each device.
+    index = miamix.MiAMix(pairing=pairing, p_self=0.0).draw(images.shape, seed=5, first_sample=0).partner_index
+    assert (len(set(index.tolist())) < 5) == (pairing == "uniform")
+    # A sum of at most 6 products, each step off by 2^-24 of what it adds up at most.
+    assert torch.allclose(bits(got), want, rtol=0, atol=2 * 6 * 2**-24 * float(grad.abs().sum()))
+    assert {"index_put"} <= CALLED and not {"index_add"} & CALLED, "whose order changes from run to run on CUDA"
 
 
 def test_the_module_keeps_its_counter_on_the_cpu(current_stream):
