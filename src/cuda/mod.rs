@@ -207,6 +207,14 @@ impl DevicePlan {
         self.layout.shape
     }
 
+    /// The number of the device that its memory is on.
+    ///
+    /// # Errors
+    /// As [`cuda_device_of_address`].
+    pub fn device(&self) -> Result<i32> {
+        driver::device_of_address(self.address)
+    }
+
     fn layout(config: &Config, shape: BatchShape) -> PlanLayout {
         PlanLayout::new(shape, config.k_max as usize, 1)
     }

@@ -466,6 +466,19 @@ fn a_graph_captured_on_a_cuda_device_takes_uploaded_plans() {
             assert!(last_error().starts_with("labels[6]: must be below num_classes"), "{}", last_error());
             assert_eq!(unsafe { miamix_check_labels(stream) }, Status::Ok);
         }
+        // No context is current on this thread: the default stream is that of the plan's device, and of device 0.
+        for (device, default) in [(1, stand_in.stream(5)), (0, stand_in.stream(4))] {
+            stand_in.set_device_of_addresses(device);
+            let copied = stand_in.copied();
+            assert_eq!(unsafe { miamix_plan_upload(plan, device_plan, null_mut()) }, Status::Ok, "{}", last_error());
+            assert_eq!(stand_in.copied(), copied);
+            stand_in.run(default);
+            assert_eq!(stand_in.copied(), copied + 1);
+        }
+        assert_eq!(apply(device_plan), Status::Ok, "{}", last_error());
+        stand_in.run(stream);
+        assert_eq!(unsafe { miamix_check_labels(null_mut()) }, Status::InvalidArgument);
+        assert_eq!(unsafe { miamix_check_labels(null_mut()) }, Status::Ok);
         let mut read = shape;
         assert_eq!(unsafe { miamix_plan_shape(device_plan, &raw mut read) }, Status::Ok);
         assert_eq!([read.samples, read.height, read.width], [7, 61, 47]);
