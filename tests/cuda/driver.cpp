@@ -85,6 +85,8 @@ int order = 0, use_ptx = 0, fail_call = 0;
 uint64_t seed = 1;
 // Contexts pushed and popped, modules loaded, kernels launched, bytes pinned, pool allocations, copies, pool frees.
 unsigned long long counts[8];
+// Events that were asked for.
+std::atomic<unsigned long long> queried{0};
 enum { PUSHED, POPPED, LOADED, LAUNCHED, PINNED, ALLOCATED, COPIED, FREED };
 
 // Each context's default stream, which has no handle of its own.
@@ -327,6 +329,7 @@ API CUresult cuEventRecord(void* event, void* stream) {
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
 API CUresult cuEventQuery(void* event) {
+  ++queried;
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
   if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   return ((Event*)event)->passed ? SUCCESS : NOT_READY;
@@ -362,6 +365,7 @@ API int stand_in_capture_mode() { return capture_mode; }
 API void stand_in_no_pools(int without) { LOCK; no_pools = without; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
+API unsigned long long stand_in_queried() { return queried; }
 // Does what is on a stream; null, or what went wrong.
 API const char* stand_in_run(void* stream) {
   LOCK;
@@ -374,6 +378,15 @@ API const char* stand_in_run(void* stream) {
   }
   told = failure;
   return told.empty() ? nullptr : told.c_str();
+}
+// Does the next things that are on a stream.
+API void stand_in_run_some(void* stream, int count) {
+  LOCK;
+  Stream* from = stream_of(stream);
+  for (; count > 0 && !from->queue.empty(); --count) {
+    from->queue.front().run();
+    from->queue.pop_front();
+  }
 }
 // Throws away what is on a stream.
 API void stand_in_forget(void* stream) { LOCK; stream_of(stream)->queue.clear(); }
