@@ -15,7 +15,7 @@ use miamix::{
 use ndarray::{Array1, Array2, Array3, Array4};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Orders of threads: ascending, descending, random.
 const ORDERS: [c_int; 3] = [0, 1, 2];
@@ -922,6 +922,52 @@ fn calls_may_pile_up_on_many_streams() {
     assert!(rounds[0].loaded - before.loaded <= 2);
     // A workspace a call, and none left.
     assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
+}
+
+/// Threads with a stream each, which all find their context new: it is loaded once, and no thread meets another's memory.
+/// ThreadSanitizer runs this one, too.
+#[test]
+fn threads_mix_on_streams_of_their_own() {
+    let Some(stand_in) = StandIn::get() else { return };
+    const N_THREADS: u64 = 6;
+    stand_in.set(2, 0);
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 12, 12);
+    let (primary, partner) = (images::<f32>([2, 1, 12, 12], 0), images::<f32>([2, 1, 12, 12], 1));
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    // SAFETY: the function's type, and a stream of the stand-in's.
+    unsafe { stand_in.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_reset")(stand_in.stream(0).0, 0) };
+    let before = stand_in.counts();
+    let streams: Vec<usize> = (0..N_THREADS).map(|_| stand_in.new_stream().0 as usize).collect();
+    let start = Barrier::new(N_THREADS as usize);
+    let (stand_in, op, start) = (&stand_in, &op, &start);
+    let (primary, partner) = (&primary, &partner);
+    std::thread::scope(|scope| {
+        for (i, stream) in streams.into_iter().enumerate() {
+            scope.spawn(move || {
+                let stream = CudaStream(stream as *mut c_void);
+                let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+                // SAFETY: memory of that size, used to the end of the thread.
+                let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+                start.wait();
+                for round in 0..8 {
+                    let plan = op.draw(shape, 100 * i as u64 + round, 0).unwrap();
+                    let mut calls = [0, 1].map(|_| Call::new(primary, partner, Memory::Nchw));
+                    calls[0].put(op, PlanSource::Host(&plan), None, stream).unwrap();
+                    // SAFETY: a stream of the stand-in's.
+                    unsafe { device.upload(&plan, stream) }.unwrap();
+                    calls[1].put(op, PlanSource::Device(&device), None, stream).unwrap();
+                    // SAFETY: as above.
+                    unsafe { check_cuda_labels(stream) }.unwrap();
+                    stand_in.run(stream);
+                    let expected = on_cpu(op, &plan, primary, partner);
+                    calls.iter().for_each(|call| assert_same(&call.results(), &expected, &format!("thread {i}")));
+                }
+            });
+        }
+    });
+    let after = stand_in.counts();
+    assert_eq!((after.loaded - before.loaded, after.pushed), (1, after.popped));
 }
 
 /// What the host code itself takes for a batch of 256, beside the draw and a copy of the plan's bytes:

@@ -86,7 +86,7 @@ uint64_t seed = 1;
 // Contexts pushed and popped, modules loaded, kernels launched, bytes pinned, pool allocations, copies, pool frees.
 unsigned long long counts[8];
 // Events that were asked for.
-std::atomic<unsigned long long> queried{0};
+unsigned long long queried = 0;
 enum { PUSHED, POPPED, LOADED, LAUNCHED, PINNED, ALLOCATED, COPIED, FREED };
 
 // Each context's default stream, which has no handle of its own.
@@ -168,6 +168,7 @@ API CUresult cuCtxPopCurrent_v2(void** context) {
   return SUCCESS;
 }
 API CUresult cuStreamGetCtx(void* stream, void** context) {
+  LOCK;
   if (!stream) return cuCtxGetCurrent(context);
   Stream* known = stream_of(stream);
   if (!known) return INVALID_HANDLE;
@@ -175,6 +176,7 @@ API CUresult cuStreamGetCtx(void* stream, void** context) {
   return SUCCESS;
 }
 API CUresult cuStreamIsCapturing(void* stream, int* status) {
+  LOCK;
   Stream* known = stream_of(stream);
   if (!known) return INVALID_HANDLE;
   *status = known->capturing;
@@ -214,6 +216,7 @@ API CUresult cuModuleLoadData(void** module, const char* image) {
   return SUCCESS;
 }
 API CUresult cuModuleGetFunction(void** function, void* module, const char* name) {
+  LOCK;
   Context* context = (Context*)module;
   for (size_t i = 0; i < on_cpu::n_source_kernels; ++i) {
     if (strcmp(on_cpu::source_kernels[i].name, name) == 0) {
@@ -324,11 +327,13 @@ API CUresult cuEventCreate(void** event, unsigned) {
   return SUCCESS;
 }
 API CUresult cuEventRecord(void* event, void* stream) {
+  LOCK;
   if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   ((Event*)event)->passed = false;
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
 API CUresult cuEventQuery(void* event) {
+  LOCK;
   ++queried;
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
   if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
