@@ -10,7 +10,7 @@ use cudarc::driver::sys::{
     CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
 };
 use libloading::Library;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
@@ -234,9 +234,9 @@ unsafe impl Send for Pinned {}
 
 /// By the context's address. Where that of a context that was destroyed, or reset with its device, comes again,
 /// [`load`] finds that the memory of the entry is gone. What else the entry held went with the context.
-fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
-    static CONTEXTS: OnceLock<Mutex<HashMap<usize, Context>>> = OnceLock::new();
-    CONTEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+fn contexts() -> MutexGuard<'static, BTreeMap<usize, Context>> {
+    static CONTEXTS: Mutex<BTreeMap<usize, Context>> = Mutex::new(BTreeMap::new());
+    CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stream of the caller's, its context current as long as this lives.
