@@ -13,7 +13,6 @@ mod layout;
 mod plan;
 
 use crate::config::Config;
-use crate::cpu::one_hot;
 use crate::error::{Error, Result};
 use crate::float_mode::DefaultFloatMode;
 use crate::op::{MiaMix, check_gradients, check_images, check_maps};
@@ -656,7 +655,7 @@ fn describe_labels(
     launch.mixed_labels = output.labels as u64;
     launch.mixed_label_strides = output.label_strides.map(|stride| stride as i64);
     launch.n_classes = n_classes as u32;
-    [launch.hot_on, launch.hot_off] = one_hot(config.label_smoothing, n_classes);
+    [launch.hot_on, launch.hot_off] = config.one_hot(n_classes);
     let columns = if kind == LABELS_F32 { n_classes } else { 1 };
     let read = span_of(data as *const u8, size as usize, &[n_samples, columns], &strides);
     let written = span_of(output.labels.cast(), 4, &[n_samples, n_classes], &output.label_strides);

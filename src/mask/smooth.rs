@@ -16,7 +16,7 @@ pub(super) const BLOCK: usize = 32;
 /// Room for the border beside a row of column counts.
 const MARGIN: usize = 16;
 /// Rows summed down before they are summed along: what has just been stored in pieces is slow to load at once.
-const GROUP: usize = 8;
+const GROUP: usize = 16;
 
 /// Counts the ones in the `window`×`window` square around each pixel.
 ///
@@ -52,44 +52,46 @@ impl Kernel for Count<'_> {
     fn run<L: Level>(self) {
         let Count { source, counts, columns, stride, height, width, window } = self;
         let radius = window / 2;
-        assert!(radius <= MARGIN);
-        let row = |y: isize| &source[y.clamp(0, height as isize - 1) as usize * width..];
+        assert!(window % 2 == 1 && (3..=15).contains(&window));
+        let row = |y: isize| y.clamp(0, height as isize - 1) as usize * width;
         for group in (0..height).step_by(GROUP) {
             let rows = GROUP.min(height - group);
-            for y in group..group + rows {
-                let at = (y - group) * stride + MARGIN;
-                if y == 0 {
-                    columns[..stride].fill(0);
-                    for dy in -(radius as isize)..=radius as isize {
-                        for x in (0..width).step_by(BLOCK) {
-                            let entering = block(row(dy), x);
-                            let sums = block_mut(columns, at + x);
-                            (0..BLOCK).for_each(|i| sums[i] = sums[i].wrapping_add(entering[i]));
-                        }
+            for x in (0..width).step_by(BLOCK) {
+                // The sums of the row above, of which there is one above the image too: its borders are repeated.
+                let mut sums = [0u8; BLOCK];
+                if group == 0 {
+                    for dy in 0..window as isize {
+                        let entering = block(source, row(dy - 1 - radius as isize) + x);
+                        (0..BLOCK).for_each(|i| sums[i] = sums[i].wrapping_add(entering[i]));
                     }
                 } else {
-                    let before = (y - 1) % GROUP * stride + MARGIN;
-                    let (entering, leaving) = (row((y + radius) as isize), row(y as isize - 1 - radius as isize));
-                    for x in (0..width).step_by(BLOCK) {
-                        let (mut sums, entering, leaving) =
-                            (*block(columns, before + x), block(entering, x), block(leaving, x));
-                        (0..BLOCK).for_each(|i| sums[i] = sums[i].wrapping_add(entering[i]).wrapping_sub(leaving[i]));
-                        *block_mut(columns, at + x) = sums;
-                    }
+                    sums = *block(columns, (GROUP - 1) * stride + MARGIN + x);
                 }
+                for y in 0..rows {
+                    let y_image = (group + y) as isize;
+                    let entering = block(source, row(y_image + radius as isize) + x);
+                    let leaving = block(source, row(y_image - 1 - radius as isize) + x);
+                    (0..BLOCK).for_each(|i| sums[i] = sums[i].wrapping_add(entering[i]).wrapping_sub(leaving[i]));
+                    *block_mut(columns, y * stride + MARGIN + x) = sums;
+                }
+            }
+            for y in 0..rows {
+                let at = y * stride + MARGIN;
                 let (first, last) = (columns[at], columns[at + width - 1]);
                 columns[at - MARGIN..at].fill(first);
                 columns[at + width..][..MARGIN].fill(last);
             }
-            for y in group..group + rows {
-                let at = (y - group) * stride + MARGIN - radius;
+            for y in 0..rows {
+                let columns = &columns[y * stride + MARGIN - radius..];
+                let counts = &mut counts[(group + y) * width..];
                 for x in (0..width).step_by(BLOCK) {
+                    let columns: &[u8; BLOCK + MARGIN] = columns[x..].first_chunk().expect("padded");
                     let mut sums = [0u8; BLOCK];
                     for dx in 0..window {
-                        let columns = block(columns, at + x + dx);
-                        (0..BLOCK).for_each(|i| sums[i] = sums[i].wrapping_add(columns[i]));
+                        let entering = block(columns, dx);
+                        (0..BLOCK).for_each(|i| sums[i] = sums[i].wrapping_add(entering[i]));
                     }
-                    *block_mut(counts, y * width + x) = sums;
+                    *block_mut(counts, x) = sums;
                 }
             }
         }

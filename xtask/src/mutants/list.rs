@@ -161,8 +161,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         file: "src/mask/smooth.rs",
-        find: "row(y as isize - 1 - radius as isize)",
-        replace: "row(y as isize - radius as isize)",
+        find: "row(y_image - 1 - radius as isize)",
+        replace: "row(y_image - radius as isize)",
         fault: "the smoothing window loses the wrong row",
     },
     Mutant {
@@ -244,7 +244,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "a bf16 NaN may round to infinity or to 0",
     },
     Mutant {
-        file: "src/cpu/labels.rs",
+        file: "src/config.rs",
         find: "[(1.0 - smoothing) + share, share]",
         replace: "[1.0 - (smoothing - share), share]",
         fault: "label smoothing rounds in another order",
