@@ -856,6 +856,13 @@ fn a_device_plan_is_refused_until_it_is_uploaded() {
     call.put(&op, PlanSource::Device(&device), None, stream).unwrap();
     stand_in.run(stream);
     assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "once it is uploaded");
+    // To one device; stream 2 is of another.
+    let error = call.put(&op, PlanSource::Device(&device), None, stand_in.stream(2)).unwrap_err();
+    assert_eq!(error.status(), Status::InvalidArgument);
+    assert_eq!(
+        error.to_string(),
+        "plan: must be one that was uploaded to CUDA device 1, where the tensors are, got one of device 0"
+    );
 }
 
 /// Plans, pinned memory and workspaces: nothing is used before its time, given up too early, or allocated for each call.

@@ -41,6 +41,7 @@ PARTS = {
     "equality": ("The bytes of the CPU engine", 60, 150),
     "graphs": ("Graphs", 20, 40),
     "streams": ("Streams", 20, 40),
+    "python": ("Graphs from Python", 30, 60),
     "faults": ("Errors", 15, 30),
     "load": ("Loading", 20, 60),
     "memcheck": ("compute-sanitizer memcheck", 50, 90),
@@ -89,6 +90,7 @@ def run_part(name: str, path: Path, quick: bool) -> None:
         import checks
         from driver import Driver
         from planted import planted
+        from python_graphs import python_graphs
         from timings import timings
 
         driver = Driver()
@@ -100,7 +102,7 @@ def run_part(name: str, path: Path, quick: bool) -> None:
             for check in (checks.equality, checks.graphs, checks.streams):
                 check(part, driver, True)
         else:
-            {**vars(checks), "timings": timings}[name](part, driver, quick)
+            {**vars(checks), "timings": timings, "python": python_graphs}[name](part, driver, quick)
     part.finished = True
     part.save()
 

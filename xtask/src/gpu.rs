@@ -224,7 +224,7 @@ pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
         }
     }
     // A bit that is wrong in what comes from the device: no part that compares may pass.
-    for part in ["equality", "graphs", "streams"] {
+    for part in ["equality", "graphs", "streams", "python"] {
         let mut python = rehearsal("flipped");
         python.env("STAND_IN_FLIP", "1").args(["--only", part]);
         let status = status_of(python)?;

@@ -101,9 +101,7 @@ class Borrowed:
                 rule = f"must have strides that are multiples of {dtype.itemsize} bytes"
                 raise lib.invalid(name, rule, f"strides {strides}", lib.Status.DTYPE)
             self.strides = tuple(stride // dtype.itemsize for stride in strides)
-        stream = interface.get("stream")
-        # 1 is the default stream, which is 0 for the driver, too.
-        self.stream = 0 if stream == 1 else stream
+        self.stream = _stream_in(interface)
         self.device = CUDA, int(device[1]) if device is not None else _device_of(self.data, name)
 
     def _read(self, array: Any, name: str, options: dict[str, Any]) -> None:
@@ -132,12 +130,20 @@ class Borrowed:
         self.shape = tuple(axes.from_address(tensor.shape)) if tensor.ndim else ()
         self.strides = tuple(axes.from_address(tensor.strides)) if tensor.ndim and tensor.strides else None
 
-    def namespace(self, name: str) -> Any:
-        """The functions of its framework, to make arrays on its device."""
+    def namespace(self, name: str, instead: str) -> Any:
+        """The functions of its framework, to make arrays on its device; the argument ``instead`` has them made."""
         if not hasattr(self.source, "__array_namespace__"):
-            rule = "must come with out=: beside an array in CUDA memory without __array_namespace__ nothing can be made"
+            rule = f"must come with {instead}=: "
+            rule += "beside an array in CUDA memory without __array_namespace__ nothing can be made"
             raise lib.invalid(name, rule, type(self.source).__name__, lib.Status.UNSUPPORTED)
         return self.source.__array_namespace__()
+
+
+def _stream_in(interface: dict[str, Any]) -> int | None:
+    """The stream that a ``__cuda_array_interface__`` names, as the driver has it."""
+    stream = interface.get("stream")
+    # 1 is the default stream, which is 0 for the driver, too.
+    return 0 if stream == 1 else stream
 
 
 def _device_of(address: int, name: str) -> int:
@@ -207,11 +213,14 @@ def adopt(array: Any, name: str, place: Place | None = None) -> Any:
         rule = "must be a NumPy array, a torch tensor or an array with __dlpack__ or __cuda_array_interface__"
         raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
     if place is not None and place.device is not None:
-        stream = _stream_of(adopted)
-        if stream is not None and stream != place.stream:
-            rule = f"must be on the stream of images ({place.stream:#x})"
-            raise lib.invalid(name, rule, f"{stream:#x}")
+        _check_stream(_stream_of(adopted), name, place)
     return adopted
+
+
+def _check_stream(stream: int | None, name: str, place: Place) -> None:
+    if stream is not None and stream != place.stream:
+        rule = f"must be on the stream of images ({place.stream:#x})"
+        raise lib.invalid(name, rule, f"{stream:#x}")
 
 
 def place_of(adopted: Any) -> Place:
@@ -329,6 +338,40 @@ def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int
     raise lib.invalid(name, "must be in CPU or CUDA memory", f"device {array.device}", lib.Status.UNSUPPORTED)
 
 
+class Block:
+    """Compact device memory of the caller's, of whatever elements."""
+
+    def __init__(self, array: Any, name: str, place: Place) -> None:
+        self.array, self._name = array, name
+        self._adopted = adopt(array, name, place)
+        described = describe(self._adopted, name, written=True)
+        device = place_of(self._adopted).device
+        if device != place.device:
+            got = "CPU memory" if device is None else f"CUDA device {device}"
+            raise lib.invalid(name, f"must be in the memory of images (CUDA device {place.device})", got)
+        n_elements = int(np.prod(self._adopted.shape, dtype=np.int64))
+        strides = self._adopted.stride() if is_torch(array) else self._adopted.strides
+        if n_elements > 1 and strides is not None and tuple(strides) != _compact(tuple(self._adopted.shape)):
+            raise lib.invalid(name, "must be compact", f"strides {tuple(strides)}", lib.Status.DTYPE)
+        self.address, self.n_bytes = described.data, n_elements * described.bits // 8
+
+    def place(self) -> Place:
+        """Where work on it is put now: its stream, as far as it names one, may be another than before."""
+        return place_of(self._adopted)._replace(stream=self._stream() or 0)
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Room for float32 numbers, beside it."""
+        return empty(self._adopted, shape, "float32", self._name)
+
+    def check_stream(self, name: str, place: Place) -> None:
+        """That a call works on the stream that the memory is ready on."""
+        _check_stream(self._stream(), name, place)
+
+    def _stream(self) -> int | None:
+        interface = None if is_torch(self.array) else getattr(self.array, "__cuda_array_interface__", None)
+        return _stream_of(self._adopted) if interface is None else _stream_in(interface)
+
+
 def n_samples(images: Any, name: str = "images") -> int:
     """N, the extent of the first axis."""
     if len(images.shape) == 0:
@@ -365,16 +408,19 @@ def empty_like(array: Any, name: str) -> Any:
     if isinstance(array, np.ndarray):
         return np.empty_like(array, subok=False)
     if array.device[0] == CUDA:
-        return array.namespace(name).empty_like(array.source)
+        return array.namespace(name, "out").empty_like(array.source)
     return np.empty(array.shape, _numpy_dtype(array.dtype, name))
 
 
-def empty(like: Any, shape: tuple[int, ...], dtype: str, name: str) -> Any:
-    """Compact room in the framework of ``like`` and on its device: a tensor beside tensors, else an array."""
+def empty(like: Any, shape: tuple[int, ...], dtype: str, name: str, instead: str = "out") -> Any:
+    """Compact room in the framework of ``like`` and on its device: a tensor beside tensors, else an array.
+
+    ``name``, ``instead``: the argument that ``like`` is, and that by which a caller can give the room.
+    """
     if is_torch(like):
         return like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
     if isinstance(like, Borrowed) and like.device[0] == CUDA:
-        namespace = like.namespace(name)
+        namespace = like.namespace(name, instead)
         return namespace.empty(shape, dtype=getattr(namespace, dtype), device=like.source.device)
     return np.empty(shape, dtype)
 

@@ -52,7 +52,8 @@ class Parameters(TypedDict, total=False):
     merge: Literal["product", "sum"]
     """How the masks of a sample's layers become one (Eq. 10, Eq. 11). Default ``product``."""
     label_weight: Literal["merged", "drawn"]
-    """``merged``: the mean of the merged mask (Eq. 12); ``drawn``: what the drawn ratios add up to. Default ``merged``."""
+    """``merged``: the mean of the merged mask (Eq. 12); ``drawn``: from the drawn ratios alone, their sum under ``sum``, 1
+    minus it under ``product`` (refused with ``keep``). Default ``merged``."""
     lambda_reading: Literal["complement", "keep"]
     """``complement``: a layer gives the share lambda to the partner; ``keep``: it keeps it. Default ``complement``."""
     gaussian_sigma: Literal["paper", "area"]

@@ -308,6 +308,19 @@ def test_a_forked_child_goes_on_mixing():
     assert subprocess.run([sys.executable, "-c", FORK], timeout=120).returncode == 0
 
 
+def test_sizes_on_a_device_need_no_device():
+    mix, larger = miamix.MiAMix(), miamix.MiAMix(k_max=8, layout="NHWC")
+    sizes = mix.cuda_sizes((5, 3, 13, 17))
+    assert sizes == mix.cuda_sizes((5, 13, 17)) and sizes._fields == ("plan", "workspace", "backward_workspace")
+    # Masks of float32 more, in whole parts of 256 bytes.
+    assert sizes.backward_workspace - sizes.workspace == -(-5 * 13 * 17 * 4 // 256) * 256
+    assert larger.cuda_sizes((5, 13, 17, 3)).plan > sizes.plan
+    with pytest.raises(miamix.MiamixValueError, match="height: must be in 1..=32768"):
+        mix.cuda_sizes((5, 3, 0, 17))
+    with pytest.raises(miamix.MiamixValueError, match="images: must be in CUDA memory, got CPU memory"):
+        mix.plan_on_device(make_images())
+
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SNIPPETS = [part.split("```")[0] for part in README.split("```python\n")[1:]]
 
