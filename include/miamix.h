@@ -947,8 +947,8 @@ miamix_status miamix_plan_upload(const miamix_plan *plan,
  * wait for it, so that a training loop can ask at each step.
  *
  * @param[in] stream As for miamix_apply(), the device being 0, as in the CUDA runtime.
- * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
- *         its batch; or another error.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT with a message that names the last such sample of its
+ *         batch, and OK again from then on, unless more was met meanwhile; or another error.
  *
  * Threads: any; one that asks takes the answer away from the others.
  */

@@ -15,7 +15,7 @@ use miamix::{
 use ndarray::{Array1, Array2, Array3, Array4};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Orders of threads: ascending, descending, random.
 const ORDERS: [c_int; 3] = [0, 1, 2];
@@ -97,6 +97,28 @@ impl StandIn {
             // SAFETY: text of the stand-in's.
             panic!("{}", unsafe { CStr::from_ptr(error) }.to_str().unwrap());
         }
+    }
+
+    /// Another stream of device 0.
+    fn new_stream(&self) -> CudaStream {
+        let mut stream = null_mut();
+        // SAFETY: the function's type.
+        unsafe {
+            self.function::<unsafe extern "C" fn(*mut *mut c_void, u32) -> c_int>("cuStreamCreate")(&mut stream, 1)
+        };
+        CudaStream(stream)
+    }
+
+    /// Events that the library has asked for.
+    fn queried(&self) -> u64 {
+        // SAFETY: the function's type.
+        unsafe { self.function::<unsafe extern "C" fn() -> u64>("stand_in_queried")() }
+    }
+
+    /// Does the next things that are on a stream.
+    fn run_some(&self, stream: CudaStream, count: c_int) {
+        // SAFETY: the function's type.
+        unsafe { self.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_run_some")(stream.0, count) }
     }
 
     fn counts(&self) -> Counts {
@@ -902,6 +924,57 @@ fn calls_may_pile_up_on_many_streams() {
     assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
 }
 
+/// Threads with a stream each, which all find their context new: it is loaded once, and no thread meets another's memory.
+/// ThreadSanitizer runs this one, too.
+#[test]
+fn threads_mix_on_streams_of_their_own() {
+    let Some(stand_in) = StandIn::get() else { return };
+    const N_THREADS: u64 = 6;
+    stand_in.set(2, 0);
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 12, 12);
+    let (primary, partner) = (images::<f32>([2, 1, 12, 12], 0), images::<f32>([2, 1, 12, 12], 1));
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    // What is looked up once a process is, where ThreadSanitizer sees that it was before.
+    cuda_available().unwrap();
+    // SAFETY: the function's type, and a stream of the stand-in's.
+    unsafe { stand_in.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_reset")(stand_in.stream(0).0, 0) };
+    let before = stand_in.counts();
+    let streams: Vec<usize> = (0..N_THREADS).map(|_| stand_in.new_stream().0 as usize).collect();
+    let start = Barrier::new(N_THREADS as usize);
+    let (stand_in, op, start) = (&stand_in, &op, &start);
+    let (primary, partner) = (&primary, &partner);
+    std::thread::scope(|scope| {
+        let threads = streams.into_iter().enumerate().map(|(i, stream)| {
+            scope.spawn(move || {
+                let stream = CudaStream(stream as *mut c_void);
+                let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+                // SAFETY: memory of that size, used to the end of the thread.
+                let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+                start.wait();
+                for round in 0..8 {
+                    let plan = op.draw(shape, 100 * i as u64 + round, 0).unwrap();
+                    let mut calls = [0, 1].map(|_| Call::new(primary, partner, Memory::Nchw));
+                    calls[0].put(op, PlanSource::Host(&plan), None, stream).unwrap();
+                    // SAFETY: a stream of the stand-in's.
+                    unsafe { device.upload(&plan, stream) }.unwrap();
+                    calls[1].put(op, PlanSource::Device(&device), None, stream).unwrap();
+                    // SAFETY: as above.
+                    unsafe { check_cuda_labels(stream) }.unwrap();
+                    stand_in.run(stream);
+                    let expected = on_cpu(op, &plan, primary, partner);
+                    calls.iter().for_each(|call| assert_same(&call.results(), &expected, &format!("thread {i}")));
+                }
+            })
+        });
+        // By hand: ThreadSanitizer sees this end of a thread, and not that of the scope.
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    let after = stand_in.counts();
+    assert_eq!((after.loaded - before.loaded, after.pushed), (1, after.popped));
+}
+
 /// What the host code itself takes for a batch of 256, beside the draw and a copy of the plan's bytes:
 /// `cargo test --release --test cuda -- --ignored --nocapture` on a quiet machine, with the stand-in driver to be found.
 /// What a real driver takes for its part is not in it, and that of the stand-in (queues of closures) is.
@@ -971,6 +1044,83 @@ fn what_the_host_code_costs() {
         let [copied, drawn, uploaded, applied] = [copied, drawn, uploaded, applied].map(median);
         println!("{side:>5}² px {kilobytes:>8.1} {copied:>8.2} {drawn:>8.2} {uploaded:>8.2} {applied:>8.2}");
     }
+}
+
+/// A host thread that is `ahead` rounds ahead of streams, which are done in the order in which they were begun: what
+/// each of its uploads takes from there on, and how often it asks for an event.
+fn uploads_ahead(stand_in: &StandIn, streams: &[CudaStream], ahead: usize, rounds: usize) -> Vec<(f64, u64)> {
+    let op = MiaMix::new(Config::default()).unwrap();
+    let shape = BatchShape::new(2, 8, 8);
+    let plan = op.draw(shape, 0, 0).unwrap();
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+    // SAFETY: memory of that size, used to the end of this function.
+    let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+    let mut seen = Vec::new();
+    for round in 0..ahead + rounds {
+        for &stream in streams {
+            let (before, start) = (stand_in.queried(), std::time::Instant::now());
+            // SAFETY: a stream of the stand-in's.
+            unsafe { device.upload(&plan, stream) }.unwrap();
+            let micros = start.elapsed().as_secs_f64() * 1e6;
+            if round >= ahead {
+                seen.push((micros, stand_in.queried() - before));
+            }
+        }
+        if round >= ahead {
+            // A copy and an event.
+            streams.iter().for_each(|&stream| stand_in.run_some(stream, 2));
+        }
+    }
+    streams.iter().for_each(|&stream| stand_in.run(stream));
+    seen
+}
+
+/// `cargo test --release --test cuda -- --ignored --nocapture`, as the next one.
+#[test]
+#[ignore = "a measurement, which asserts nothing"]
+fn what_pinned_memory_costs_beside_many_streams() {
+    let Some(stand_in) = StandIn::get() else { return };
+    println!("{:>8} {:>8} {:>18} {:>22}", "streams", "ahead", "queries an upload", "µs an upload, median");
+    for (n_streams, ahead) in [(1, 1), (1, 8), (16, 1), (16, 8), (16, 64)] {
+        let streams: Vec<CudaStream> = (0..n_streams).map(|_| stand_in.new_stream()).collect();
+        let (mut times, queries): (Vec<f64>, Vec<u64>) =
+            uploads_ahead(&stand_in, &streams, ahead, 2000 / n_streams).into_iter().unzip();
+        times.sort_by(f64::total_cmp);
+        let per_upload = queries.iter().sum::<u64>() as f64 / queries.len() as f64;
+        println!("{n_streams:>8} {ahead:>8} {per_upload:>18.1} {:>22.2}", times[times.len() / 2]);
+    }
+}
+
+/// However many uploads are on their way, the driver is asked about two; a stream that is held up costs one question more
+/// and no memory but its own.
+#[test]
+fn pinned_memory_is_found_by_few_questions() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let streams: Vec<CudaStream> = (0..16).map(|_| stand_in.new_stream()).collect();
+    let queries = |rounds| uploads_ahead(&stand_in, &streams, 8, rounds).into_iter().map(|(_, queries)| queries);
+    // As much memory as this takes.
+    queries(8).for_each(drop);
+    let pinned = stand_in.counts().pinned;
+    assert!(queries(20).all(|queries| queries <= 2));
+    assert_eq!(stand_in.counts().pinned, pinned);
+
+    let op = MiaMix::new(Config::default()).unwrap();
+    let plan = op.draw(BatchShape::new(2, 20, 20), 0, 0).unwrap();
+    let pixels = images::<u8>([2, 1, 20, 20], 0);
+    let (held_up, mut calls) = (stand_in.new_stream(), Vec::new());
+    for _ in 0..10 {
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        call.put(&op, PlanSource::Host(&plan), None, held_up).unwrap();
+        calls.push(call);
+    }
+    queries(8).for_each(drop);
+    let pinned = stand_in.counts().pinned;
+    assert!(queries(20).all(|queries| queries <= 3));
+    assert_eq!(stand_in.counts().pinned, pinned);
+    stand_in.run(held_up);
+    let expected = on_cpu(&op, &plan, &pixels, &pixels);
+    calls.iter().for_each(|call| assert_same(&call.results(), &expected, "held up"));
 }
 
 #[test]

@@ -51,7 +51,13 @@ def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
 
 def python_graphs(part: Part, driver: Driver, quick: bool) -> None:
     """Batch, label maps and masks captured once through the Python package, replayed under plan after plan."""
-    compare = Comparison(part, driver)
+    with Comparison(part, driver, "each replay from Python follows the plan that was uploaded before it") as compare:
+        replay_package(compare, driver, quick)
+    torch_graph(part)
+
+
+def replay_package(compare: Comparison, driver: Driver, quick: bool) -> None:
+    """Arrays of any package."""
     stream, replays = compare.stream, 3 if quick else 20
     shapes = [Shape(4, 3, 12, 16), Shape(2, 4, 66, 68)] if quick else [Shape(128, 3, 32, 32), Shape(8, 3, 224, 224)]
     message = ""
@@ -83,25 +89,25 @@ def python_graphs(part: Part, driver: Driver, quick: bool) -> None:
                 except miamix.MiamixError as error:
                     message = str(error)
             for replay in range(replays):
-                host = plan.redraw()
-                captured[0].launch(stream)
-                names = ("mixed_images", "mixed_labels", "mixed_maps", "masks")
-                expected = [*host.apply(images, ids), host.apply_masks(maps), host.masks()]
-                what = f"Python: {shape}, plan {replay}, workspace: {memory}"
-                compare.add("Python", what, _named(names, [out.read() for out in room]), _named(names, expected))
+
+                def replayed() -> tuple[dict[str, calls.Array], dict[str, calls.Array]]:
+                    host = plan.redraw()
+                    captured[0].launch(stream)
+                    expected = [*host.apply(images, ids), host.apply_masks(maps), host.masks()]
+                    return _named([out.read() for out in room]), _named(expected)
+
+                compare.add("Python", f"Python: {shape}, plan {replay}, workspace: {memory}", replayed)
             counted = mix.next_sample == n * (replays + 1)
-            part.check(f"{shape}, workspace: {memory}: the counter went on with each plan", counted)
-    part.check("no plan is drawn into a graph", "is capturing" in message, message)
-    compare.close("each replay from Python follows the plan that was uploaded before it")
-    torch_graph(part)
+            compare.part.check(f"{shape}, workspace: {memory}: the counter went on with each plan", counted)
+    compare.part.check("no plan is drawn into a graph", "is capturing" in message, message)
 
 
-def _named(names: tuple[str, ...], arrays: list[np.ndarray[Any, Any]]) -> dict[str, calls.Array]:
+def _named(arrays: list[np.ndarray[Any, Any]]) -> dict[str, calls.Array]:
     """As the other checks compare them, by their bytes."""
     compact = [np.ascontiguousarray(array) for array in arrays]
     return {
         name: calls.Array.compact(array.view(np.uint8), calls.DTYPES["uint8"], array.shape)
-        for name, array in zip(names, compact)
+        for name, array in zip(("mixed_images", "mixed_labels", "mixed_maps", "masks"), compact)
     }
 
 
