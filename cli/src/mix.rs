@@ -20,7 +20,7 @@ use std::sync::Mutex;
 ///
 /// Each photograph is cropped to its middle square and resized.
 /// A folder's photographs are one class, and so are those of each folder in it;
-/// a file named by itself is a class of its own.
+/// a file named by itself is a class of its own. Results of earlier runs are left out.
 ///
 /// Written to DIR:
 ///   mixed/0000.png ...   the mixed images

@@ -69,7 +69,7 @@ pub fn bar(verb: &'static str, n: u64) -> ProgressBar {
 /// `what`, all zero.
 ///
 /// # Errors
-/// Where there is not as much memory: `--count` and `--size` may ask for any amount.
+/// Where there is not as much memory: `--size`, `--count` and `--rows` may ask for any amount.
 pub fn zeros<T: Clone + Default, I: IntoDimension>(shape: I, what: &str) -> Result<Array<T, I::Dim>> {
     let shape = shape.into_dimension();
     let memory = filled(shape.slice(), T::default(), what)?;
@@ -82,7 +82,7 @@ pub fn filled<T: Clone>(shape: &[usize], value: T, what: &str) -> Result<Vec<T>>
     let mut memory = Vec::new();
     memory.try_reserve_exact(len).map_err(|_| {
         let bytes = HumanBytes(len.saturating_mul(size_of::<T>()) as u64);
-        anyhow!("out of memory: {bytes} for {what}; fewer (--count) or smaller ones (--size) take less")
+        anyhow!("out of memory: {bytes} for {what}; a smaller --size, --count or --rows takes less")
     })?;
     memory.resize(len, value);
     Ok(memory)
