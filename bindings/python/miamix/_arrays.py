@@ -349,9 +349,12 @@ class Block:
         if device != place.device:
             got = "CPU memory" if device is None else f"CUDA device {device}"
             raise lib.invalid(name, f"must be in the memory of images (CUDA device {place.device})", got)
-        n_elements = int(np.prod(self._adopted.shape, dtype=np.int64))
+        shape = tuple(self._adopted.shape)
+        n_elements = int(np.prod(shape, dtype=np.int64))
         strides = self._adopted.stride() if is_torch(array) else self._adopted.strides
-        if n_elements > 1 and strides is not None and tuple(strides) != _compact(tuple(self._adopted.shape)):
+        # The stride of an axis of one element says nothing.
+        gaps = (extent > 1 and got != want for extent, got, want in zip(shape, strides or (), _compact(shape)))
+        if n_elements and strides is not None and any(gaps):
             raise lib.invalid(name, "must be compact", f"strides {tuple(strides)}", lib.Status.DTYPE)
         self.address, self.n_bytes = described.data, n_elements * described.bits // 8
 
