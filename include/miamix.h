@@ -40,7 +40,8 @@
  * miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
  * written. NULL where it is not allowed, numbers out of range and sizes that overflow are errors; what
  * cannot be checked is that memory is there: addresses, shapes and strides must be true. After
- * MIAMIX_STATUS_OUT_OF_MEMORY alone, which can come in the middle of the work, outputs may be written in part.
+ * MIAMIX_STATUS_OUT_OF_MEMORY, MIAMIX_STATUS_CUDA and MIAMIX_STATUS_INTERNAL, which can come in the middle of the
+ * work, outputs may be written in part; after any other error they are as they were.
  *
  * Versions. Within one ABI version (MIAMIX_ABI_VERSION) functions, numbers and layouts are only added to.
  * Structs that may grow begin with struct_size, the size that the caller was compiled with.
@@ -233,7 +234,8 @@ typedef enum miamix_label_weight {
      */
     MIAMIX_LABEL_WEIGHT_MERGED = 0,
     /**
-     * What the drawn ratios add up to.
+     * What follows from the drawn ratios alone: their sum under MIAMIX_MERGE_SUM, 1 minus it under
+     * MIAMIX_MERGE_PRODUCT; refused with MIAMIX_MERGE_PRODUCT and MIAMIX_LAMBDA_READING_KEEP.
      */
     MIAMIX_LABEL_WEIGHT_DRAWN = 1,
 } miamix_label_weight;
@@ -261,7 +263,7 @@ typedef enum miamix_gaussian_sigma {
      */
     MIAMIX_GAUSSIAN_SIGMA_PAPER = 0,
     /**
-     * sigma^2 = g H W / (2 pi), under which the Gaussian's whole area is g H W.
+     * sigma^2 = g H W / (2 pi), under which the whole area of a round Gaussian is g H W.
      */
     MIAMIX_GAUSSIAN_SIGMA_AREA = 1,
 } miamix_gaussian_sigma;
@@ -515,8 +517,8 @@ miamix_status miamix_plan_redraw(const miamix_op *op,
  * @param[in]  json     Borrowed; UTF-8, a terminator is not needed.
  * @param[in]  length   Bytes of json, without a terminator.
  * @param[out] out_plan Owned by the caller; release with miamix_plan_free().
- * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer;
- *         out_plan is written only on success.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer; out_plan is
+ *         written only on success. Where memory for the text's numbers cannot be had the process is aborted.
  *
  * Threads: a plan may be shared by any number of threads.
  */
@@ -535,7 +537,7 @@ miamix_status miamix_plan_from_json(const char *json,
  * @param[in]  capacity Bytes of room in buffer, more than *length.
  * @param[out] length   Bytes of the text without the terminator. Written even where the room is too small.
  * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT where the room is too small; then nothing is
- *         written to buffer.
+ *         written to buffer. Where memory for the text cannot be had the process is aborted.
  *
  * Threads: any; the plan may be shared.
  */
@@ -745,7 +747,7 @@ typedef struct miamix_tensor {
  * @param[in]  stream         Of the device where the tensors are, a CUstream or cudaStream_t, or NULL for the default
  *                            stream of the current context, and of the device's primary context on a thread that
  *                            has none; ignored for tensors in CPU memory.
- * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
+ * @return MIAMIX_STATUS_OK, or an error; outputs are complete only on success. The address range of an output
  *         must overlap no input's and no other output's.
  *
  * Threads: op and plan may be shared; the tensors are the call's alone as far as it writes them.
@@ -802,7 +804,7 @@ miamix_status miamix_mix(const miamix_op *op,
  * @param[in]  partner_maps The maps of partner_images; NULL to use maps twice.
  * @param[out] mixed_maps   As maps; must overlap neither.
  * @param[in]  stream       As for miamix_apply().
- * @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
+ * @return MIAMIX_STATUS_OK, or an error; mixed_maps is complete only on success.
  *
  * Threads: as for miamix_apply().
  */
@@ -821,7 +823,7 @@ miamix_status miamix_apply_maps(const miamix_op *op,
  * @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
  * @param[out] label_weight [N] of float32; may be NULL.
  * @param[in]  stream       As for miamix_apply().
- * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must not overlap.
+ * @return MIAMIX_STATUS_OK, or an error; outputs are complete only on success, and must not overlap.
  *
  * Threads: as for miamix_apply().
  */
@@ -845,7 +847,7 @@ miamix_status miamix_masks(const miamix_op *op,
  * @param[out] grad_images         As grad_mixed.
  * @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
  * @param[in]  stream              As for miamix_apply().
- * @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
+ * @return MIAMIX_STATUS_OK, or an error; outputs are complete only on success, and must overlap neither grad_mixed
  *         nor each other.
  *
  * Threads: as for miamix_apply().
@@ -896,9 +898,9 @@ miamix_status miamix_cuda_sizes(const miamix_op *op,
                                 size_t *out_backward_workspace_bytes);
 
 /**
- * Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
- * as any other plan from then on (before, they are an error: MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads
- * it but miamix_plan_shape().
+ * Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on tensors on the same
+ * device take it as any other plan from then on (before, and on another device, they are an error:
+ * MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads it but miamix_plan_shape().
  *
  * @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
  * @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
@@ -927,8 +929,8 @@ miamix_status miamix_plan_on_device(const miamix_op *op,
  *
  * @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
  * @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
- * @param[in] stream      As for miamix_apply(), but that NULL needs a current context. It must not be being captured:
- *                        MIAMIX_STATUS_UNSUPPORTED.
+ * @param[in] stream      As for miamix_apply(), the device being that of the memory of device_plan. It must not be
+ *                        being captured: MIAMIX_STATUS_UNSUPPORTED.
  * @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
  *         for.
  *
@@ -944,9 +946,9 @@ miamix_status miamix_plan_upload(const miamix_plan *plan,
  * error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
  * wait for it, so that a training loop can ask at each step.
  *
- * @param[in] stream As for miamix_apply(), but that NULL needs a current context.
- * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
- *         its batch; or another error.
+ * @param[in] stream As for miamix_apply(), the device being 0, as in the CUDA runtime.
+ * @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT with a message that names the last such sample of its
+ *         batch, and OK again from then on, unless more was met meanwhile; or another error.
  *
  * Threads: any; one that asks takes the answer away from the others.
  */

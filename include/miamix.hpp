@@ -18,7 +18,8 @@
 // and own their shape and strides, so that only elements have to outlive a call.
 //
 // Errors. A call that fails throws Error, or the class of its status that is derived from it, with the message of
-// the library, "name: rule, got value". Outputs are then as they were, except after OutOfMemory.
+// the library, "name: rule, got value". Outputs are then as they were, except after OutOfMemory, CudaError and
+// InternalError, which can come in the middle of the work.
 //
 // Threads. Const members may be called by any number of threads at once.
 //
@@ -565,7 +566,8 @@ public:
     /// Reads a plan that was stored, or written by hand; PlanError says what is wrong with it.
     static Plan from_json(std::string_view json) {
         miamix_plan* handle = nullptr;
-        check(miamix_plan_from_json(json.data(), json.size(), &handle));
+        // A view of nothing has no address, which would be an argument that is missing.
+        check(miamix_plan_from_json(json.empty() ? "" : json.data(), json.size(), &handle));
         return Plan(handle);
     }
 

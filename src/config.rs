@@ -1,8 +1,10 @@
 //! The parameters of the operator: Table 1 of the paper, and a switch for each thing it leaves open.
 
 use crate::error::{Error, Result};
+use crate::float_mode::DefaultFloatMode;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::hint::black_box;
 
 /// Most layers a sample can have.
 pub const MAX_LAYERS: usize = 8;
@@ -110,7 +112,8 @@ switch! {
     LabelWeight {
         /// The mean of the merged mask (Eq. 12).
         Merged = "merged",
-        /// What the drawn ratios add up to: "orig" in Table 7.
+        /// What follows from the drawn ratios alone ("orig" in Table 7): Σλ under `sum`, 1 − Σλ under `product`.
+        /// Refused with `product` and `keep`.
         Drawn = "drawn",
     } default Merged
 }
@@ -130,7 +133,7 @@ switch! {
     GaussianSigma {
         /// σ² = g·H·W (Eq. 4).
         Paper = "paper",
-        /// σ² = g·H·W / 2π, under which the Gaussian's whole area is g·H·W.
+        /// σ² = g·H·W / 2π, under which the whole area of a round Gaussian is g·H·W.
         Area = "area",
     } default Paper
 }
@@ -308,11 +311,24 @@ impl Config {
         serde_json::to_string(self).expect("a struct of numbers and names serialises")
     }
 
+    /// (1 − ε)·one-hot + ε/K, in f32 and in this order: the labelled class, the others.
+    pub(crate) fn one_hot(&self, n_classes: usize) -> [f32; 2] {
+        let _mode = DefaultFloatMode::enter();
+        // What is never in memory would be free to be computed before the mode is entered, or after it is left.
+        let smoothing = black_box(self.label_smoothing);
+        if smoothing == 0.0 {
+            return [1.0, 0.0];
+        }
+        let share = smoothing / n_classes as f32;
+        black_box([(1.0 - smoothing) + share, share])
+    }
+
     /// Checks every parameter.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the first one outside its range.
     pub fn validate(&self) -> Result<()> {
+        let _mode = DefaultFloatMode::enter(); // a tiny number is not 0
         let probability =
             |name: &str, p: f32| check((0.0..=1.0).contains(&p), name, "must be a probability in [0, 1]", p);
         check(self.alpha.is_finite() && self.alpha > 0.0, "alpha", "must be finite and greater than 0", self.alpha)?;
@@ -367,7 +383,7 @@ fn check(ok: bool, name: impl Into<String>, rule: impl Into<String>, got: impl f
     if ok { Ok(()) } else { Err(Error::invalid(name, rule, got)) }
 }
 
-/// `drawn` needs ratios that add up to a weight: under `product` with `keep` they do not.
+/// `drawn` needs ratios that give a weight: under `product` with `keep` they do not.
 pub(crate) fn check_drawn(merge: Merge, weight: LabelWeight, reading: LambdaReading) -> Result<()> {
     let undefined = weight == LabelWeight::Drawn && merge == Merge::Product && reading == LambdaReading::Keep;
     check(

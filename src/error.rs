@@ -46,8 +46,8 @@ impl Status {
     ];
 }
 
-/// Why a call failed. Nothing has been written when one is returned, but for [`Error::OutOfMemory`] in the middle
-/// of the work.
+/// Why a call failed. Nothing has been written when one is returned, but for [`Error::OutOfMemory`] and
+/// [`Error::Cuda`], which can come in the middle of the work.
 ///
 /// `Display` gives `name: rule, got value`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +122,7 @@ pub enum Error {
     /// There is no CUDA driver or device here, or none that the library can use.
     #[error("CUDA is not available: {0}")]
     CudaUnavailable(String),
-    /// A call of the CUDA driver failed.
+    /// A call of the CUDA driver failed. Outputs may have been written in part.
     #[error("CUDA: {call} failed with {code}")]
     Cuda {
         /// The driver's function.

@@ -1,10 +1,12 @@
 //! JSON text, and where in it an error is.
 
 use crate::error::{Error, Result};
+use crate::float_mode::DefaultFloatMode;
 use serde::de::DeserializeOwned;
 
 /// Reads JSON; errors say where in the text.
 pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T> {
+    let _mode = DefaultFloatMode::enter();
     let mut reader = serde_json::Deserializer::from_str(json);
     let at_end = |message: String| Error::Json { what, at: "text".into(), message };
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {

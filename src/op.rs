@@ -1,4 +1,4 @@
-//! The operator: checks what it is given, then picks the engine.
+//! The operator: checks what it is given, and has the CPU engine do it. What the CUDA engine shares of it are the checks.
 
 mod backward;
 
@@ -6,15 +6,29 @@ mod backward;
 pub(crate) use backward::check_gradients;
 
 use crate::config::Config;
-use crate::cpu::{Executor, LabelRows, LabelSource, MapJob, MaskJob, MixJob, Parts, Threads, one_hot};
+use crate::cpu::{Executor, LabelRows, LabelSource, MapJob, MaskJob, MixJob, Parts, Threads};
 use crate::error::{Error, Result};
-use crate::float_mode::DefaultFloatMode;
+use crate::memory::resize;
 use crate::plan::{BatchShape, Plan};
 use crate::tensor::{
     Dtype, Element, Images, ImagesMut, Maps, MapsMut, Raw, bytes_of, check_apart, check_injective, span_of,
 };
-use ndarray::{Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut3};
+use ndarray::{
+    Array, Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut3, Dimension,
+    IntoDimension,
+};
 use std::ops::Range;
+
+/// An array of zeros, where there is room for it.
+fn zeros<A: Clone + num_traits::Zero, D: Dimension>(shape: impl IntoDimension<Dim = D>) -> Result<Array<A, D>> {
+    let shape = shape.into_dimension();
+    let len =
+        shape.size_checked().ok_or_else(|| Error::OutOfMemory(format!("an array of shape {:?}", shape.slice())))?;
+    let mut values = Vec::new();
+    resize(&mut values, len, A::zero())?;
+    Array::from_shape_vec(shape, values)
+        .map_err(|error| Error::OutOfMemory(format!("an array of {len} elements: {error}")))
+}
 
 /// The operator: a configuration that has been checked, and the threads it works on.
 ///
@@ -139,7 +153,7 @@ impl MiaMix {
     /// whole training run, and data-parallel ranks differ by it.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a height or width outside 1..=32768.
+    /// [`Error::InvalidArgument`] for a shape outside the limits of [`BatchShape`], [`Error::OutOfMemory`].
     pub fn draw(&self, shape: BatchShape, seed: u64, first_sample: u64) -> Result<Plan> {
         let mut plan = Plan::empty();
         self.draw_into(shape, seed, first_sample, &mut plan)?;
@@ -169,7 +183,6 @@ impl MiaMix {
     /// # Errors
     /// As [`MiaMix::apply`], and what the executor reports.
     pub fn apply_on(&self, executor: &dyn Executor, plan: &Plan, batch: Batch<'_>, output: Output<'_>) -> Result<()> {
-        let _mode = DefaultFloatMode::enter();
         let n_samples = plan.shape().samples;
         let Output { images: out, labels: mut label_out, label_weight, partner_index } = output;
         let ImagesMut { raw: out_raw, .. } = out;
@@ -198,7 +211,7 @@ impl MiaMix {
         let labels =
             batch.labels.0.zip(label_out.as_mut()).filter(|_| n_classes > 0).map(|((source, _), out)| LabelRows {
                 source,
-                hot: one_hot(self.config.label_smoothing, n_classes),
+                hot: self.config.one_hot(n_classes),
                 n_classes,
                 out: Parts::at(out.as_mut_ptr()),
                 strides: [out.strides()[0], out.strides()[1]],
@@ -301,10 +314,10 @@ impl MiaMix {
         let (n, _, height, width) = images.dim();
         let plan = self.draw(BatchShape::new(n, height, width), seed, first_sample)?;
         let mut mixed = Mixed {
-            images: Array4::zeros(images.dim()),
-            labels: Array2::zeros(labels.shape(n)),
-            label_weight: Array1::zeros(n),
-            partner_index: Array1::zeros(n),
+            images: zeros(images.dim())?,
+            labels: zeros(labels.shape(n))?,
+            label_weight: zeros(n)?,
+            partner_index: zeros(n)?,
             plan,
         };
         let batch = Batch { images: images.into(), partner_images: partner_images.into(), labels };

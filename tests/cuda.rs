@@ -15,7 +15,7 @@ use miamix::{
 use ndarray::{Array1, Array2, Array3, Array4};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Orders of threads: ascending, descending, random.
 const ORDERS: [c_int; 3] = [0, 1, 2];
@@ -97,6 +97,28 @@ impl StandIn {
             // SAFETY: text of the stand-in's.
             panic!("{}", unsafe { CStr::from_ptr(error) }.to_str().unwrap());
         }
+    }
+
+    /// Another stream of device 0.
+    fn new_stream(&self) -> CudaStream {
+        let mut stream = null_mut();
+        // SAFETY: the function's type.
+        unsafe {
+            self.function::<unsafe extern "C" fn(*mut *mut c_void, u32) -> c_int>("cuStreamCreate")(&mut stream, 1)
+        };
+        CudaStream(stream)
+    }
+
+    /// Events that the library has asked for.
+    fn queried(&self) -> u64 {
+        // SAFETY: the function's type.
+        unsafe { self.function::<unsafe extern "C" fn() -> u64>("stand_in_queried")() }
+    }
+
+    /// Does the next things that are on a stream.
+    fn run_some(&self, stream: CudaStream, count: c_int) {
+        // SAFETY: the function's type.
+        unsafe { self.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_run_some")(stream.0, count) }
     }
 
     fn counts(&self) -> Counts {
@@ -879,6 +901,13 @@ fn a_device_plan_is_refused_until_it_is_uploaded() {
     call.put(&op, PlanSource::Device(&device), None, stream).unwrap();
     stand_in.run(stream);
     assert_same(&call.results(), &on_cpu(&op, &plan, &pixels, &pixels), "once it is uploaded");
+    // To one device; stream 2 is of another.
+    let error = call.put(&op, PlanSource::Device(&device), None, stand_in.stream(2)).unwrap_err();
+    assert_eq!(error.status(), Status::InvalidArgument);
+    assert_eq!(
+        error.to_string(),
+        "plan: must be one that was uploaded to CUDA device 1, where the tensors are, got one of device 0"
+    );
 }
 
 /// Plans, pinned memory and workspaces: nothing is used before its time, given up too early, or allocated for each call.
@@ -916,6 +945,57 @@ fn calls_may_pile_up_on_many_streams() {
     assert!(rounds[0].loaded - before.loaded <= 2);
     // A workspace a call, and none left.
     assert_eq!((rounds[2].allocated - before.allocated, rounds[2].freed - before.freed), (24, 24));
+}
+
+/// Threads with a stream each, which all find their context new: it is loaded once, and no thread meets another's memory.
+/// ThreadSanitizer runs this one, too.
+#[test]
+fn threads_mix_on_streams_of_their_own() {
+    let Some(stand_in) = StandIn::get() else { return };
+    const N_THREADS: u64 = 6;
+    stand_in.set(2, 0);
+    let op = MiaMix::new(busy(1, 2)).unwrap();
+    let shape = BatchShape::new(2, 12, 12);
+    let (primary, partner) = (images::<f32>([2, 1, 12, 12], 0), images::<f32>([2, 1, 12, 12], 1));
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    // What is looked up once a process is, where ThreadSanitizer sees that it was before.
+    cuda_available().unwrap();
+    // SAFETY: the function's type, and a stream of the stand-in's.
+    unsafe { stand_in.function::<unsafe extern "C" fn(*mut c_void, c_int)>("stand_in_reset")(stand_in.stream(0).0, 0) };
+    let before = stand_in.counts();
+    let streams: Vec<usize> = (0..N_THREADS).map(|_| stand_in.new_stream().0 as usize).collect();
+    let start = Barrier::new(N_THREADS as usize);
+    let (stand_in, op, start) = (&stand_in, &op, &start);
+    let (primary, partner) = (&primary, &partner);
+    std::thread::scope(|scope| {
+        let threads = streams.into_iter().enumerate().map(|(i, stream)| {
+            scope.spawn(move || {
+                let stream = CudaStream(stream as *mut c_void);
+                let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+                // SAFETY: memory of that size, used to the end of the thread.
+                let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+                start.wait();
+                for round in 0..8 {
+                    let plan = op.draw(shape, 100 * i as u64 + round, 0).unwrap();
+                    let mut calls = [0, 1].map(|_| Call::new(primary, partner, Memory::Nchw));
+                    calls[0].put(op, PlanSource::Host(&plan), None, stream).unwrap();
+                    // SAFETY: a stream of the stand-in's.
+                    unsafe { device.upload(&plan, stream) }.unwrap();
+                    calls[1].put(op, PlanSource::Device(&device), None, stream).unwrap();
+                    // SAFETY: as above.
+                    unsafe { check_cuda_labels(stream) }.unwrap();
+                    stand_in.run(stream);
+                    let expected = on_cpu(op, &plan, primary, partner);
+                    calls.iter().for_each(|call| assert_same(&call.results(), &expected, &format!("thread {i}")));
+                }
+            })
+        });
+        // By hand: ThreadSanitizer sees this end of a thread, and not that of the scope.
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    let after = stand_in.counts();
+    assert_eq!((after.loaded - before.loaded, after.pushed), (1, after.popped));
 }
 
 /// What the host code itself takes for a batch of 256, beside the draw and a copy of the plan's bytes:
@@ -995,8 +1075,14 @@ fn what_the_host_code_costs() {
 #[ignore = "a measurement, which asserts nothing"]
 fn what_the_kernels_execute() {
     let Some(stand_in) = StandIn::get() else { return };
+    /// Instructions of all warps, and of the longest.
+    #[repr(C)]
+    struct Executed {
+        all_warps: u64,
+        longest_warp: u64,
+    }
     // SAFETY: the function's type.
-    let executed = unsafe { stand_in.library.get::<unsafe extern "C" fn() -> [u64; 2]>("stand_in_executed") };
+    let executed = unsafe { stand_in.library.get::<unsafe extern "C" fn() -> Executed>("stand_in_executed") };
     let Ok(executed) = executed else { return eprintln!("skipped: this stand-in driver does not count") };
     println!("{:<38} {:>16} {:>14}", "", "for 128 pixels", "longest warp");
     stand_in.set(0, 1);
@@ -1007,7 +1093,7 @@ fn what_the_kernels_execute() {
     let only = |method, config: &Config| Config { method_weights: MethodWeights::only(method), ..config.clone() };
     fn count<T: Bits>(
         stand_in: &StandIn,
-        executed: &dyn Fn() -> [u64; 2],
+        executed: &dyn Fn() -> Executed,
         name: &str,
         config: Config,
         shape: BatchShape,
@@ -1020,7 +1106,7 @@ fn what_the_kernels_execute() {
         let mut call = Call::new(&images, &images, layout);
         call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap();
         stand_in.run(stand_in.stream(0));
-        let [all_warps, longest_warp] = executed();
+        let Executed { all_warps, longest_warp } = executed();
         let pixels = (samples * height * width) as f64;
         let what = format!("{height}×{width} {:?} {layout:?}, {name}", T::DTYPE);
         println!("{what:<38} {:>16.0} {longest_warp:>14}", all_warps as f64 / (pixels / 128.0));
@@ -1060,6 +1146,83 @@ fn what_the_kernels_execute() {
         }
     }
     count!(f32, "default", Config::default(), BatchShape::new(128, 32, 32), Memory::Nchw);
+}
+
+/// A host thread that is `ahead` rounds ahead of streams, which are done in the order in which they were begun: what
+/// each of its uploads takes from there on, and how often it asks for an event.
+fn uploads_ahead(stand_in: &StandIn, streams: &[CudaStream], ahead: usize, rounds: usize) -> Vec<(f64, u64)> {
+    let op = MiaMix::new(Config::default()).unwrap();
+    let shape = BatchShape::new(2, 8, 8);
+    let plan = op.draw(shape, 0, 0).unwrap();
+    let bytes = DevicePlan::bytes(op.config(), shape);
+    let mut memory = vec![[0u64; 2]; bytes.div_ceil(16)];
+    // SAFETY: memory of that size, used to the end of this function.
+    let device = unsafe { DevicePlan::at(op.config(), shape, memory.as_mut_ptr().cast(), bytes) }.unwrap();
+    let mut seen = Vec::new();
+    for round in 0..ahead + rounds {
+        for &stream in streams {
+            let (before, start) = (stand_in.queried(), std::time::Instant::now());
+            // SAFETY: a stream of the stand-in's.
+            unsafe { device.upload(&plan, stream) }.unwrap();
+            let micros = start.elapsed().as_secs_f64() * 1e6;
+            if round >= ahead {
+                seen.push((micros, stand_in.queried() - before));
+            }
+        }
+        if round >= ahead {
+            // A copy and an event.
+            streams.iter().for_each(|&stream| stand_in.run_some(stream, 2));
+        }
+    }
+    streams.iter().for_each(|&stream| stand_in.run(stream));
+    seen
+}
+
+/// `cargo test --release --test cuda -- --ignored --nocapture`, as the next one.
+#[test]
+#[ignore = "a measurement, which asserts nothing"]
+fn what_pinned_memory_costs_beside_many_streams() {
+    let Some(stand_in) = StandIn::get() else { return };
+    println!("{:>8} {:>8} {:>18} {:>22}", "streams", "ahead", "queries an upload", "µs an upload, median");
+    for (n_streams, ahead) in [(1, 1), (1, 8), (16, 1), (16, 8), (16, 64)] {
+        let streams: Vec<CudaStream> = (0..n_streams).map(|_| stand_in.new_stream()).collect();
+        let (mut times, queries): (Vec<f64>, Vec<u64>) =
+            uploads_ahead(&stand_in, &streams, ahead, 2000 / n_streams).into_iter().unzip();
+        times.sort_by(f64::total_cmp);
+        let per_upload = queries.iter().sum::<u64>() as f64 / queries.len() as f64;
+        println!("{n_streams:>8} {ahead:>8} {per_upload:>18.1} {:>22.2}", times[times.len() / 2]);
+    }
+}
+
+/// However many uploads are on their way, the driver is asked about two; a stream that is held up costs one question more
+/// and no memory but its own.
+#[test]
+fn pinned_memory_is_found_by_few_questions() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let streams: Vec<CudaStream> = (0..16).map(|_| stand_in.new_stream()).collect();
+    let queries = |rounds| uploads_ahead(&stand_in, &streams, 8, rounds).into_iter().map(|(_, queries)| queries);
+    // As much memory as this takes.
+    queries(8).for_each(drop);
+    let pinned = stand_in.counts().pinned;
+    assert!(queries(20).all(|queries| queries <= 2));
+    assert_eq!(stand_in.counts().pinned, pinned);
+
+    let op = MiaMix::new(Config::default()).unwrap();
+    let plan = op.draw(BatchShape::new(2, 20, 20), 0, 0).unwrap();
+    let pixels = images::<u8>([2, 1, 20, 20], 0);
+    let (held_up, mut calls) = (stand_in.new_stream(), Vec::new());
+    for _ in 0..10 {
+        let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+        call.put(&op, PlanSource::Host(&plan), None, held_up).unwrap();
+        calls.push(call);
+    }
+    queries(8).for_each(drop);
+    let pinned = stand_in.counts().pinned;
+    assert!(queries(20).all(|queries| queries <= 3));
+    assert_eq!(stand_in.counts().pinned, pinned);
+    stand_in.run(held_up);
+    let expected = on_cpu(&op, &plan, &pixels, &pixels);
+    calls.iter().for_each(|call| assert_same(&call.results(), &expected, "held up"));
 }
 
 #[test]

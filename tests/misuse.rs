@@ -191,6 +191,16 @@ fn sizes_without_end_are_refused() {
 }
 
 #[test]
+fn classes_without_end_are_an_error_of_memory() {
+    let images = Array4::<f32>::zeros((2, 1, 2, 2));
+    let ids = Array1::from_vec(vec![0i64, 1]);
+    for classes in [usize::MAX, 1 << 60, 1 << 57] {
+        let error = op().mix(images.view(), images.view(), Labels::ids(ids.view(), classes), 1, 0).unwrap_err();
+        assert_eq!(error.status(), Status::OutOfMemory, "{classes} classes: {error}");
+    }
+}
+
+#[test]
 fn masks_go_into_compact_planes_of_the_right_shape() {
     let plan = op().draw(BatchShape::new(2, 4, 5), 0, 0).unwrap();
     let mut wrong = Array3::zeros((2, 5, 4));
@@ -262,7 +272,9 @@ fn malformed_plans_are_named_by_sample_and_layer() {
     assert_eq!(set(&layer(0, "warp/shear"), json!(2000)), at(0, "warp.shear: must be in [-1000, 1000], got 2000"));
     assert_eq!(set(&layer(1, "cells"), json!([0, 16])), at(1, "cells: must be below n·n = 16, got 16"));
     assert_eq!(set(&layer(1, "cells"), json!([5, 0])), at(1, "cells: must ascend, each cell once, got [5, 0]"));
-    assert_eq!(set(&layer(1, "n"), json!(17)), at(1, "n: must be in 1..=16, got 17"));
+    for n in [0, 17, u32::MAX] {
+        assert_eq!(set(&layer(1, "n"), json!(n)), at(1, &format!("n: must be in 1..=16, got {n}")));
+    }
     assert_eq!(set(&layer(2, "q"), json!(1)), at(2, "q: must be in (-1, 1), got 1"));
     assert_eq!(set(&layer(2, "cx"), json!(1e9)), at(2, "cx: must be in [-1048576, 1048576], got 1000000000"));
     assert_eq!(set(&layer(3, "sigma_px"), json!(-1)), at(3, "sigma_px: must be finite and at least 0, got -1"));
@@ -303,6 +315,8 @@ fn text_that_is_no_plan_says_where() {
     );
     starts(edit("\"smooth_px\":5,", ""), "plan: samples[0].layers[0]: missing field `smooth_px`");
     starts(edit("\"version\":1", "\"version\":1,\"colour\":3"), "plan: colour: unknown field `colour`");
+    // What another version has besides is not what is wrong with it.
+    assert_eq!(edit("\"version\":1", "\"version\":2,\"colour\":3"), "plan: version: must be 1, got 2");
     starts(
         edit("\"lambda\":0.1,", "\"lambda\":0.1,\"warp\":null,"),
         "plan: samples[0].layers[5]: unknown field `warp`",

@@ -177,8 +177,7 @@ fn evaluation_passes_through() {
     let ids = ndarray::Array1::from_vec(vec![2i64, -1, 0]);
     let (mut out, mut labels) = (Array4::<f32>::zeros(images.dim()), Array2::<f32>::zeros((3, 3)));
     let (mut weight, mut partner) = ([0.0; 3], [9i64; 3]);
-    op.pass_through_on(
-        &miamix::Inline,
+    op.pass_through(
         Batch { images: images.view().into(), partner_images: other.view().into(), labels: Labels::ids(ids.view(), 3) },
         Output {
             images: out.view_mut().into(),

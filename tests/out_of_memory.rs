@@ -57,6 +57,7 @@ impl Buffers {
                 },
             )?;
         }
+        op.mix(self.images.view(), self.images.view(), Labels::ids(self.ids.view(), 5), 1, 0)?;
         op.apply_maps(&plan, self.maps.view(), self.maps.view(), results.maps.view_mut())?;
         op.masks(&plan, Some(results.masks.view_mut()), None)
     }

@@ -186,33 +186,81 @@ fn a_plan_drawn_into_used_memory_is_the_same() {
     }
 }
 
+/// The calling thread's floating-point mode.
 #[cfg(target_arch = "x86_64")]
-#[test]
-fn the_callers_floating_point_mode_changes_nothing_and_stays() {
+mod float_mode {
     use std::arch::asm;
-    fn mode() -> u32 {
+    /// Flush to zero; towards zero; downwards.
+    pub const ODD: [u32; 3] = [0x1f80 | 0x8040, 0x1f80 | 0x6000, 0x1f80 | 0x2000];
+    pub fn get() -> u32 {
         let mut mode = 0u32;
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mode) };
         mode & !0x3f // without the sticky flags
     }
-    fn set(mode: u32) {
+    pub fn set(mode: u32) {
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mode) };
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_host_that_runs_tasks_keeps_its_floating_point_mode() {
+    /// Does what a host does between tasks.
+    struct Host(std::sync::Mutex<Vec<u32>>);
+    // SAFETY: a loop.
+    unsafe impl miamix::Executor for Host {
+        fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> miamix::Result<()> {
+            for i in 0..n_tasks {
+                self.0.lock().unwrap().push(float_mode::get());
+                task(i);
+            }
+            self.0.lock().unwrap().push(float_mode::get());
+            Ok(())
+        }
+    }
+    let op = MiaMix::new(busy()).unwrap();
+    // Enough elements for the host's threads to be asked.
+    let images = images(4, 3, 64, 64, 0, |v| v);
+    let plan = op.draw(BatchShape::new(4, 64, 64), 1, 0).unwrap();
+    let default = float_mode::get();
+    for odd in float_mode::ODD {
+        let host = Host(std::sync::Mutex::default());
+        let mut out = images.clone();
+        float_mode::set(odd);
+        let done = op.apply_on(
+            &host,
+            &plan,
+            Batch { images: images.view().into(), partner_images: images.view().into(), labels: Labels::NONE },
+            Output { images: out.view_mut().into(), labels: None, label_weight: None, partner_index: None },
+        );
+        float_mode::set(default);
+        done.unwrap();
+        let seen = host.0.into_inner().unwrap();
+        assert!(seen.len() > 4 && seen.iter().all(|&mode| mode == odd), "mode {odd:#x}: {seen:x?}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_callers_floating_point_mode_changes_nothing_and_stays() {
+    use float_mode::{get as mode, set};
     let op = MiaMix::new(busy()).unwrap().with_threads(1).unwrap();
     // Denormals, which flushing would lose.
     let (a, b) = (images(4, 1, 9, 9, 0, |v| v * 1e-42), images(4, 1, 9, 9, 1, |v| v * 1e-42));
     let plan = op.draw(BatchShape::new(4, 9, 9), 1, 0).unwrap();
     let expected = mix(&op, &plan, &a, &b, false);
     let default = mode();
-    for odd in [0x1f80 | 0x8040, 0x1f80 | 0x6000, 0x1f80 | 0x2000] {
-        set(odd); // flush to zero; towards zero; downwards
+    for odd in float_mode::ODD {
+        set(odd);
         let drawn = op.draw(BatchShape::new(4, 9, 9), 1, 0).unwrap();
         let read = Plan::from_json(&plan.to_json());
+        let config = Config::from_json(&busy().to_json());
         let got = mix(&op, &plan, &a, &b, false);
         let after = mode();
         set(default);
         assert_eq!(after, odd);
         assert_eq!((&drawn, &read.unwrap()), (&plan, &plan));
+        assert_eq!(config.unwrap(), busy());
         assert!(got == expected, "mode {odd:#x}");
     }
 }

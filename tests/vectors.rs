@@ -175,5 +175,5 @@ fn the_vectors_are_read() {
     // A reader that gave zeros would pass everything above that expects zeros.
     let mask: Array2<f32> =
         arrays("weights").by_name(&format!("{}/mask", cases::<Value>("weights")[0]["name"].as_str().unwrap())).unwrap();
-    assert!(!mask.is_empty());
+    assert!(mask.iter().any(|&m| m > 0.0));
 }

@@ -54,7 +54,7 @@ impl Threads {
         if n > MAX_THREADS {
             return Err(Error::invalid("n_threads", "must be at most 256", n));
         }
-        // From now on forks are counted.
+        // From now on, if not before, forks are counted.
         epoch();
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_THREADS));
         Ok(Threads { n: if n == 0 { cores() } else { n }, by_default: n == 0 })
@@ -87,7 +87,7 @@ unsafe impl Executor for Threads {
     }
 }
 
-/// A process image: the number of forks it is away from the first one that used the library, and its
+/// A process image: the number of forks it is away from the first one that loaded the library, and its
 /// number, for forks that bypass `pthread_atfork`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Epoch {
@@ -112,6 +112,17 @@ fn epoch() -> Epoch {
     }
     Epoch { generation: GENERATION.load(Acquire), process: std::process::id() }
 }
+
+/// Counts forks from the moment the library is loaded: a process may make its first operator in a child.
+#[cfg(target_os = "linux")]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static COUNT_FORKS: extern "C" fn() = {
+    extern "C" fn count_forks() {
+        epoch();
+    }
+    count_forks
+};
 
 #[cfg(not(unix))]
 fn epoch() -> Epoch {

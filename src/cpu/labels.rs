@@ -40,15 +40,6 @@ impl OneHot {
     }
 }
 
-/// (1 − ε)·one-hot + ε/K, in f32 and in this order: the labelled class, the others.
-pub(crate) fn one_hot(smoothing: f32, n_classes: usize) -> [f32; 2] {
-    if smoothing == 0.0 {
-        return [1.0, 0.0];
-    }
-    let share = smoothing / n_classes as f32;
-    [(1.0 - smoothing) + share, share]
-}
-
 impl LabelRows<'_> {
     /// out[i] = w·label[i] + (1 − w)·label[partner], as pixels are blended.
     ///
@@ -96,6 +87,7 @@ impl LabelRows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::vectors::Vectors;
     use ndarray::{Array1, Array2};
 
@@ -133,7 +125,7 @@ mod tests {
             let mut out = vec![f32::NAN; n * k];
             let rows = LabelRows {
                 source,
-                hot: super::one_hot(case.label_smoothing, k),
+                hot: Config { label_smoothing: case.label_smoothing, ..Config::default() }.one_hot(k),
                 n_classes: k,
                 out: Parts::of(&mut out),
                 strides: [1, n as isize],

@@ -9,7 +9,7 @@ mod rows;
 
 pub(crate) use backward::BackwardJob;
 pub use executor::{Executor, Inline, MAX_THREADS, Threads};
-pub(crate) use labels::{LabelRows, LabelSource, one_hot};
+pub(crate) use labels::{LabelRows, LabelSource};
 
 use crate::config::LabelWeight;
 use crate::error::Result;

@@ -10,12 +10,12 @@ use cudarc::driver::sys::{
     CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
 };
 use libloading::Library;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const OUT_OF_MEMORY: c_int = CUresult::CUDA_ERROR_OUT_OF_MEMORY as c_int;
 const INVALID_CONTEXT: c_int = CUresult::CUDA_ERROR_INVALID_CONTEXT as c_int;
@@ -161,11 +161,49 @@ const KERNELS: [&CStr; 3] = [c"miamix_small", c"miamix_large", c"miamix_backward
 const PTX: &str = concat!(include_str!("../../kernels/ptx/miamix.ptx"), "\0");
 
 /// What the library keeps of a context, whose owner it is not: the loaded kernels, and pinned memory.
+#[derive(Clone)]
 struct Context {
     loaded: Loaded,
     /// The driver's number for the memory of `bad_label`, which no other memory of the process ever has.
     number: u64,
-    pinned: Vec<Pinned>,
+    pinned: PinnedMemory,
+}
+
+/// That of one context, with a lock of its own, as the driver is asked under it.
+type PinnedMemory = Arc<Mutex<PinnedLists>>;
+
+#[derive(Default)]
+struct PinnedLists {
+    /// What was in use last, and is in a cache, at the end.
+    free: Vec<Pinned>,
+    /// What copies may still be reading, in the order of their beginning.
+    busy: VecDeque<Pinned>,
+}
+
+impl PinnedLists {
+    /// A block of so many bytes at least that is free, or is by now. The driver is asked about two copies, and about one
+    /// more for each stream that is behind the others while nothing is free.
+    fn take(&mut self, bytes: usize, driver: &Driver) -> Option<Pinned> {
+        let fitting = |free: &[Pinned]| free.iter().rposition(|block| block.bytes >= bytes);
+        // Where the oldest copy of a stream is not done, later ones are not either.
+        let mut behind: Vec<CUstream> = Vec::new();
+        let (mut at, mut n_done) = (0, 0);
+        // Two for the one that is taken: what a burst has left goes out of use, and out of the cache's way.
+        while n_done < 2 && (behind.is_empty() || fitting(&self.free).is_none()) {
+            let Some(Pinned { event, stream, .. }) = self.busy.get(at) else { break };
+            if behind.contains(stream) {
+                at += 1;
+            // SAFETY: an event of this context.
+            } else if unsafe { (driver.query)(*event) } == EVENT_NOT_READY {
+                behind.push(*stream);
+                at += 1;
+            } else {
+                n_done += 1;
+                self.free.extend(self.busy.remove(at));
+            }
+        }
+        fitting(&self.free).map(|at| self.free.remove(at))
+    }
 }
 
 /// What every call needs of its context.
@@ -185,26 +223,28 @@ struct Pinned {
     bytes: usize,
     /// Recorded after the copy out of it.
     event: CUevent,
-    /// Somebody is writing to it.
-    taken: bool,
+    /// That it was recorded on; only compared.
+    stream: CUstream,
 }
 
 // SAFETY: addresses and handles, which the driver lets any thread use.
 unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Send for Pinned {}
 
 /// By the context's address. Where that of a context that was destroyed, or reset with its device, comes again,
 /// [`load`] finds that the memory of the entry is gone. What else the entry held went with the context.
-fn contexts() -> MutexGuard<'static, HashMap<usize, Context>> {
-    static CONTEXTS: OnceLock<Mutex<HashMap<usize, Context>>> = OnceLock::new();
-    CONTEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+fn contexts() -> MutexGuard<'static, BTreeMap<usize, Context>> {
+    static CONTEXTS: Mutex<BTreeMap<usize, Context>> = Mutex::new(BTreeMap::new());
+    CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stream of the caller's, its context current as long as this lives.
 pub(super) struct Stream {
     driver: &'static Driver,
     stream: CUstream,
-    context: usize,
     loaded: Loaded,
+    pinned: PinnedMemory,
     _context: CurrentContext,
     _mode: CaptureMode,
     pub capturing: bool,
@@ -234,9 +274,9 @@ impl Stream {
         }
         call!(driver, is_capturing(stream, (&raw mut capturing).cast()))?;
         let current = CurrentContext::enter(driver, context)?;
-        let (context, capturing) = (context as usize, capturing == CAPTURING);
-        let loaded = load(driver, context, capturing)?;
-        Ok(Stream { driver, stream, context, loaded, _context: current, _mode: mode, capturing })
+        let capturing = capturing == CAPTURING;
+        let Context { loaded, pinned, .. } = load(driver, context as usize, capturing)?;
+        Ok(Stream { driver, stream, loaded, pinned, _context: current, _mode: mode, capturing })
     }
 
     /// The number of the device.
@@ -301,36 +341,33 @@ impl Stream {
     /// Copies to the device what `write` writes to pinned memory; the copy is asynchronous, and the memory used again
     /// once it is done.
     pub fn upload<R>(&self, address: u64, bytes: usize, write: impl FnOnce(&mut [u8]) -> Result<R>) -> Result<R> {
-        let (memory, event) = self.take_pinned(bytes)?;
+        let block = self.take_pinned(bytes)?;
         // SAFETY: pinned memory of at least as many bytes, which is ours until it is given back.
-        let result = write(unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().cast(), bytes) });
-        let result = result.and_then(|result| {
-            call!(self.driver, copy_to_device(address, memory.as_ptr(), bytes, self.stream))?;
+        let result = write(unsafe { std::slice::from_raw_parts_mut(block.memory.cast(), bytes) });
+        let copied = result.and_then(|result| {
+            call!(self.driver, copy_to_device(address, block.memory, bytes, self.stream))?;
             Ok(result)
         });
-        let recorded = if result.is_ok() { call!(self.driver, record(event, self.stream)) } else { Ok(()) };
-        // Memory whose copy nobody would see the end of is not used again.
-        if let (Ok(()), Some(context)) = (&recorded, contexts().get_mut(&self.context))
-            && let Some(block) = context.pinned.iter_mut().find(|block| block.event == event)
-        {
-            block.taken = false;
+        match copied {
+            // Memory whose copy nobody would see the end of is not used again.
+            Ok(result) => call!(self.driver, record(block.event, self.stream)).map(|()| {
+                self.pinned().busy.push_back(Pinned { stream: self.stream, ..block });
+                result
+            }),
+            Err(error) => {
+                self.pinned().free.push(block);
+                Err(error)
+            }
         }
-        recorded.and(result)
     }
 
-    fn take_pinned(&self, bytes: usize) -> Result<(NonNull<c_void>, CUevent)> {
-        let mut contexts = contexts();
-        // Another thread may have found meanwhile that the context is gone.
-        let gone = Error::Cuda { call: Names::context_of_stream, code: INVALID_CONTEXT };
-        let pinned = &mut contexts.get_mut(&self.context).ok_or(gone)?.pinned;
-        for block in pinned.iter_mut() {
-            // SAFETY: an event of this context.
-            if block.taken || block.bytes < bytes || unsafe { (self.driver.query)(block.event) } == EVENT_NOT_READY {
-                continue;
-            }
-            block.taken = true;
-            let memory = NonNull::new(block.memory).expect("allocated");
-            return Ok((memory, block.event));
+    fn pinned(&self) -> MutexGuard<'_, PinnedLists> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_pinned(&self, bytes: usize) -> Result<Pinned> {
+        if let Some(block) = self.pinned().take(bytes, self.driver) {
+            return Ok(block);
         }
         let (mut memory, mut event) = (null_mut(), null_mut());
         let room = bytes.next_power_of_two().max(PINNED_BYTES);
@@ -339,19 +376,27 @@ impl Stream {
             let _ = call!(self.driver, free_host(memory));
             return Err(error);
         }
-        pinned.push(Pinned { memory, bytes: room, event, taken: true });
-        let memory =
-            NonNull::new(memory).ok_or_else(|| Error::OutOfMemory(format!("{room} bytes of pinned memory")))?;
-        Ok((memory, event))
+        if memory.is_null() {
+            return Err(Error::OutOfMemory(format!("{room} bytes of pinned memory")));
+        }
+        Ok(Pinned { memory, bytes: room, event, stream: self.stream })
     }
 }
 
 /// What this library needs of a context: from the table, or loaded the first time.
-fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
+fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Context> {
+    let known = contexts().get(&context).cloned();
+    // The driver is asked without the lock, which all threads share.
+    let stale = match known {
+        Some(held) if number_of(driver, held.loaded.bad_label).is_ok_and(|number| number == held.number) => {
+            return Ok(held);
+        }
+        other => other,
+    };
     let mut contexts = contexts();
     if let Some(held) = contexts.get(&context) {
-        if number_of(driver, held.loaded.bad_label).is_ok_and(|number| number == held.number) {
-            return Ok(held.loaded);
+        if stale.is_none_or(|stale| stale.number != held.number) {
+            return Ok(held.clone()); // another thread was here first
         }
         // Another context at the same address: nothing of the entry may be touched, not even to free it.
         contexts.remove(&context);
@@ -375,8 +420,9 @@ fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Loaded> {
     // SAFETY: pinned memory of that size, which no kernel knows yet.
     unsafe { bad_label.write(0) };
     let loaded = Loaded { kernels, device, bad_label, pool };
-    contexts.insert(context, Context { loaded, number, pinned: Vec::new() });
-    Ok(loaded)
+    let made = Context { loaded, number, pinned: PinnedMemory::default() };
+    contexts.insert(context, made.clone());
+    Ok(made)
 }
 
 /// A pool that keeps what it has. The device's own gives all of it back whenever somebody waits for the device, and

@@ -13,7 +13,6 @@ mod layout;
 mod plan;
 
 use crate::config::Config;
-use crate::cpu::one_hot;
 use crate::error::{Error, Result};
 use crate::float_mode::DefaultFloatMode;
 use crate::op::{MiaMix, check_gradients, check_images, check_maps};
@@ -29,7 +28,7 @@ use plan::{PlanLayout, Tables};
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A CUDA stream of the caller's (`CUstream` or `cudaStream_t`); null is the default stream of the current context, of
 /// which a new thread has none: see [`CurrentCudaDevice`].
@@ -121,16 +120,19 @@ pub struct DeviceOutput<'a> {
 pub struct DevicePlan {
     address: u64,
     layout: PlanLayout,
-    /// A plan is there, in the order of the stream that it was uploaded on.
-    uploaded: AtomicBool,
+    /// The device that a plan was uploaded to, in the order of the stream that it was uploaded on; or [`NOWHERE`].
+    uploaded: AtomicI32,
 }
+
+/// No device's number.
+const NOWHERE: i32 = -1;
 
 /// The plan that a call follows.
 #[derive(Clone, Copy, Debug)]
 pub enum PlanSource<'a> {
     /// Uploaded by the call itself.
     Host(&'a Plan),
-    /// Uploaded before by [`DevicePlan::upload`]; refused if it never was.
+    /// Uploaded before by [`DevicePlan::upload`]; refused if it never was, or to another device.
     Device(&'a DevicePlan),
 }
 
@@ -204,6 +206,14 @@ impl DevicePlan {
         self.layout.shape
     }
 
+    /// The number of the device that its memory is on.
+    ///
+    /// # Errors
+    /// As [`cuda_device_of_address`].
+    pub fn device(&self) -> Result<i32> {
+        driver::device_of_address(self.address)
+    }
+
     fn layout(config: &Config, shape: BatchShape) -> PlanLayout {
         PlanLayout::new(shape, config.k_max as usize, 1)
     }
@@ -222,7 +232,7 @@ impl DevicePlan {
         if bytes < layout.bytes {
             return Err(Error::invalid("buffer", format!("must have at least {} bytes", layout.bytes), bytes));
         }
-        Ok(DevicePlan { address: data as u64, layout, uploaded: AtomicBool::new(false) })
+        Ok(DevicePlan { address: data as u64, layout, uploaded: AtomicI32::new(NOWHERE) })
     }
 
     /// Uploads a plan, asynchronously in the stream's order: what was launched before sees the earlier one.
@@ -242,7 +252,7 @@ impl DevicePlan {
             ));
         }
         upload(&stream, plan, &self.layout, self.address)?;
-        self.uploaded.store(true, Ordering::Release);
+        self.uploaded.store(stream.device(), Ordering::Release);
         Ok(())
     }
 }
@@ -274,7 +284,8 @@ impl MiaMix {
     /// # Errors
     /// As [`MiaMix::apply`]; [`Error::CudaUnavailable`], [`Error::Cuda`], [`Error::OutOfMemory`];
     /// [`Error::Unsupported`] for a plan that is not uploaded yet while the stream is being captured;
-    /// [`Error::InvalidArgument`] for a workspace that is too small, and for a [`DevicePlan`] that was never uploaded.
+    /// [`Error::InvalidArgument`] for a workspace that is too small, and for a [`DevicePlan`] that was never uploaded,
+    /// or to another device.
     ///
     /// # Safety
     /// The stream is live; every address is device memory of its context, inputs and outputs as large as their shapes
@@ -471,15 +482,21 @@ unsafe fn run(
     workspace: Option<Workspace>,
     stream: CudaStream,
 ) -> Result<()> {
+    let uploaded_to = match plan {
+        PlanSource::Host(_) => None,
+        PlanSource::Device(plan) => Some(plan.uploaded.load(Ordering::Acquire)),
+    };
     // Kernels would follow whatever lies there.
-    if let PlanSource::Device(plan) = plan
-        && !plan.uploaded.load(Ordering::Acquire)
-    {
+    if uploaded_to == Some(NOWHERE) {
         let rule = "must have been uploaded (miamix_plan_upload) before it is applied";
         return Err(Error::invalid("plan", rule, "a plan in device memory that never was"));
     }
     // SAFETY: the caller's promise.
     let stream = unsafe { Stream::enter(stream.0) }?;
+    if let Some(other) = uploaded_to.filter(|&device| device != stream.device()) {
+        let rule = format!("must be one that was uploaded to CUDA device {}, where the tensors are", stream.device());
+        return Err(Error::invalid("plan", rule, format_args!("one of device {other}")));
+    }
     if launch.bad_label == 0 {
         launch.bad_label = stream.bad_label();
     }
@@ -645,7 +662,7 @@ fn describe_labels(
     launch.mixed_labels = output.labels as u64;
     launch.mixed_label_strides = output.label_strides.map(|stride| stride as i64);
     launch.n_classes = n_classes as u32;
-    [launch.hot_on, launch.hot_off] = one_hot(config.label_smoothing, n_classes);
+    [launch.hot_on, launch.hot_off] = config.one_hot(n_classes);
     let columns = if kind == LABELS_F32 { n_classes } else { 1 };
     let read = span_of(data as *const u8, size as usize, &[n_samples, columns], &strides);
     let written = span_of(output.labels.cast(), 4, &[n_samples, n_classes], &output.label_strides);

@@ -3,7 +3,6 @@
 use super::{MiaMix, check_like, check_plan_shape};
 use crate::cpu::BackwardJob;
 use crate::error::{Error, Result};
-use crate::float_mode::DefaultFloatMode;
 use crate::plan::{BatchShape, Plan};
 use crate::tensor::{Dtype, Images, ImagesMut, check_apart, check_injective};
 
@@ -31,7 +30,6 @@ impl MiaMix {
         grad_images: ImagesMut<'_>,
         grad_partner: Option<ImagesMut<'_>>,
     ) -> Result<()> {
-        let _mode = DefaultFloatMode::enter();
         check_gradients(plan.shape(), &grad_mixed, &grad_images, grad_partner.as_ref())?;
         let dtype = grad_mixed.dtype();
         let partner = grad_partner.map(|images| images.raw);

@@ -1,7 +1,7 @@
 //! Plans as JSON: plain structs of the text's form, and the way from and to them.
 
 use super::{Augment, Cells, Layer, Plan, SampleHead, Shape, View, Warp};
-use crate::config::{LabelWeight, LambdaReading, Merge};
+use crate::config::{LabelWeight, LambdaReading, MAX_GRID, Merge};
 use crate::error::{Error, Result};
 use crate::json::parse;
 use serde::{Deserialize, Serialize};
@@ -128,10 +128,24 @@ impl From<NoiseKey> for String {
     }
 }
 
+/// The number of a plan that may hold anything else.
+#[derive(Deserialize)]
+struct AnyVersion {
+    version: u32,
+}
+
+fn of_another_version(version: u32) -> Error {
+    Error::plan("version", format!("must be {VERSION}"), version)
+}
+
 pub(super) fn read(json: &str) -> Result<Plan> {
-    let text: PlanText = parse("plan", json)?;
+    let text: PlanText = parse("plan", json).map_err(|error| match parse("plan", json) {
+        // What else another version has is no fault.
+        Ok(AnyVersion { version }) if version != VERSION => of_another_version(version),
+        _ => error,
+    })?;
     if text.version != VERSION {
-        return Err(Error::plan("version", format!("must be {VERSION}"), text.version));
+        return Err(of_another_version(text.version));
     }
     // Before anything is derived from the size.
     super::validate::check_batch_shape(super::BatchShape::new(text.samples.len(), text.height, text.width))?;
@@ -218,7 +232,10 @@ impl LayerText {
                 (lambda, given, Shape::FMix { noise_key: noise_key.0, decay_power, augment })
             }
             LayerText::GridMix { lambda, given, n, cells, warp, smooth_px } => {
-                let limit = n.saturating_mul(n).min(256);
+                if !(1..=MAX_GRID).contains(&n) {
+                    return Err(("n", format!("must be in 1..={MAX_GRID}"), n.to_string()));
+                }
+                let limit = n * n;
                 if let Some(cell) = cells.iter().find(|&&cell| cell >= limit) {
                     return Err(("cells", format!("must be below n·n = {limit}"), cell.to_string()));
                 }

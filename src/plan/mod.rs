@@ -13,7 +13,7 @@ use crate::float_mode::DefaultFloatMode;
 /// Batch size, height and width: what a plan is drawn for. Channels and element type do not matter to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchShape {
-    /// N, the number of samples; 0 is an empty batch.
+    /// N, the number of samples, at most 268,435,455; 0 is an empty batch.
     pub samples: usize,
     /// H, pixels, 1 to 32768.
     pub height: usize,
@@ -280,7 +280,7 @@ impl Plan {
     /// [`Error::Json`] for text that is no plan, [`Error::Plan`] for one with a value outside its range;
     /// both name the sample and the layer.
     pub fn from_json(json: &str) -> Result<Self> {
-        let _mode = DefaultFloatMode::enter();
+        let _mode = DefaultFloatMode::enter(); // numbers are derived, too
         json::read(json)
     }
 

@@ -85,6 +85,8 @@ int order = 0, use_ptx = 0, fail_call = 0;
 uint64_t seed = 1;
 // Contexts pushed and popped, modules loaded, kernels launched, bytes pinned, pool allocations, copies, pool frees.
 unsigned long long counts[8];
+// Events that were asked for.
+unsigned long long queried = 0;
 enum { PUSHED, POPPED, LOADED, LAUNCHED, PINNED, ALLOCATED, COPIED, FREED };
 
 // Each context's default stream, which has no handle of its own.
@@ -166,6 +168,7 @@ API CUresult cuCtxPopCurrent_v2(void** context) {
   return SUCCESS;
 }
 API CUresult cuStreamGetCtx(void* stream, void** context) {
+  LOCK;
   if (!stream) return cuCtxGetCurrent(context);
   Stream* known = stream_of(stream);
   if (!known) return INVALID_HANDLE;
@@ -173,6 +176,7 @@ API CUresult cuStreamGetCtx(void* stream, void** context) {
   return SUCCESS;
 }
 API CUresult cuStreamIsCapturing(void* stream, int* status) {
+  LOCK;
   Stream* known = stream_of(stream);
   if (!known) return INVALID_HANDLE;
   *status = known->capturing;
@@ -212,6 +216,7 @@ API CUresult cuModuleLoadData(void** module, const char* image) {
   return SUCCESS;
 }
 API CUresult cuModuleGetFunction(void** function, void* module, const char* name) {
+  LOCK;
   Context* context = (Context*)module;
   for (size_t i = 0; i < on_cpu::n_source_kernels; ++i) {
     if (strcmp(on_cpu::source_kernels[i].name, name) == 0) {
@@ -322,11 +327,14 @@ API CUresult cuEventCreate(void** event, unsigned) {
   return SUCCESS;
 }
 API CUresult cuEventRecord(void* event, void* stream) {
+  LOCK;
   if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   ((Event*)event)->passed = false;
   return put(stream, [=] { ((Event*)event)->passed = true; });
 }
 API CUresult cuEventQuery(void* event) {
+  LOCK;
+  ++queried;
   if (breaks_a_capture()) return CAPTURE_UNSUPPORTED;
   if (((Event*)event)->life != ((Event*)event)->context->life) return INVALID_HANDLE;
   return ((Event*)event)->passed ? SUCCESS : NOT_READY;
@@ -365,6 +373,7 @@ API const unsigned long long* stand_in_counts() { return counts; }
 #ifdef COUNT_INSTRUCTIONS
 API on_cpu::Executed stand_in_executed() { LOCK; return on_cpu::executed(); }
 #endif
+API unsigned long long stand_in_queried() { return queried; }
 // Does what is on a stream; null, or what went wrong.
 API const char* stand_in_run(void* stream) {
   LOCK;
@@ -377,6 +386,15 @@ API const char* stand_in_run(void* stream) {
   }
   told = failure;
   return told.empty() ? nullptr : told.c_str();
+}
+// Does the next things that are on a stream.
+API void stand_in_run_some(void* stream, int count) {
+  LOCK;
+  Stream* from = stream_of(stream);
+  for (; count > 0 && !from->queue.empty(); --count) {
+    from->queue.front().run();
+    from->queue.pop_front();
+  }
 }
 // Throws away what is on a stream.
 API void stand_in_forget(void* stream) { LOCK; stream_of(stream)->queue.clear(); }

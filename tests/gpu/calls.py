@@ -304,7 +304,12 @@ def differences(got: dict[str, Array], expected: dict[str, Array]) -> list[str]:
     assert got.keys() == expected.keys()
     found = []
     for name, array in got.items():
-        unequal = np.flatnonzero(array.memory != expected[name].memory)
+        word = array.dtype[1] // 8
+        # Elements, and what lies between rows; in hexadecimal, where one ulp is told from garbage.
+        words = [memory.reshape(-1, word)[:, ::-1] for memory in (array.memory, expected[name].memory)]
+        unequal = np.flatnonzero((words[0] != words[1]).any(1))
         if unequal.size:
-            found.append(f"{name}: {unequal.size} of {array.memory.size} bytes, the first at {unequal[0]}")
+            first = [", ".join(f"0x{element.tobytes().hex()}" for element in some[unequal[:3]]) for some in words]
+            at = ", ".join(map(str, unequal[:3]))
+            found.append(f"{name}: {unequal.size} of {len(words[0])} elements, at {at}: {first[0]}, not {first[1]}")
     return found

@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from miamix import _library as lib
@@ -19,6 +21,8 @@ from calls import Array, Batch, DevicePlan, OnCpu, OnDevice, Operator, Shape, Te
 from driver import CudaError, Driver, Stream
 from part import Part
 
+#: The kernels, as the library has them too.
+PTX = "miamix.ptx"
 #: All methods, warps, smoothing.
 BUSY = {
     "method_weights": dict.fromkeys(METHODS, 1.0),
@@ -42,36 +46,76 @@ LARGE_SIZES = [(512, 512), (480, 853), (1080, 1920), (4099, 257), (3, 32768)]
 
 
 class Comparison:
-    """Results of a device beside those of the CPU."""
+    """Results of a device beside those of the CPU, as they come: a crash leaves those before it.
 
-    def __init__(self, part: Part, driver: Driver) -> None:
-        self.part, self.stream = part, Stream(driver)
-        self.n_results, self.n_bytes = Counter[str](), Counter[str]()
-        self.faults: list[str] = []
+    A context manager, at whose end the check ``name`` says whether all were equal.
+    """
 
-    def add(self, group: str, what: str, got: dict[str, Array], expected: dict[str, Array]) -> None:
-        self.n_results[group] += 1
-        self.n_bytes[group] += sum(array.memory.nbytes for array in expected.values())
-        for fault in calls.differences(got, expected):
-            self.faults.append(f"{what}: {fault}")
+    #: Calls that fail, after which the rest is not tried: a context may be broken.
+    MOST_ERRORS = 3
+
+    def __init__(self, part: Part, driver: Driver, name: str) -> None:
+        self.part, self.stream, self.name = part, Stream(driver), name
+        self._table = part.table("what", "calls", "bytes compared", "")
+        self._rows: dict[str, list[str]] = {}
+        self._n_results, self._n_bytes, self._n_wrong = Counter[str](), Counter[str](), Counter[str]()
+        self._faults: list[str] = []
+        self._n_errors = 0
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        said = [*self._faults[:5], *([f"{kind.__name__}: {error}"] if kind else [])]
+        self.part.check(self.name, not said, "; ".join(said))
+
+    def add(self, group: str, what: str, results: Callable[[], tuple[dict[str, Array], dict[str, Array]]]) -> None:
+        """``results``: makes those of the device and those of the CPU."""
+        found = []
+        try:
+            got, expected = results()
+            self._n_bytes[group] += sum(array.memory.nbytes for array in expected.values())
+            found = calls.differences(got, expected)
+        except (CudaError, lib.MiamixError) as error:
+            self._n_errors += 1
+            found = [str(error)]
+            if self._n_errors == self.MOST_ERRORS:
+                raise
+        finally:
+            self._n_results[group] += 1
+            self._n_wrong[group] += bool(found)
+            self._faults += [f"{what}: {fault}" for fault in found]
+            self._show(group)
 
     def mix(self, group: str, op: Operator, batch: Batch, what: str, seed: int) -> None:
-        plan = op.draw(batch.shape, seed)
-        expected = calls.mix(op, plan, batch, OnCpu())
-        self.add(group, what, calls.mix(op, plan, batch, OnDevice(self.stream)), expected)
+        def results() -> tuple[dict[str, Array], dict[str, Array]]:
+            plan = op.draw(batch.shape, seed)
+            expected = calls.mix(op, plan, batch, OnCpu())
+            return calls.mix(op, plan, batch, OnDevice(self.stream)), expected
 
-    def close(self, name: str) -> None:
-        table = self.part.table("what", "calls", "bytes compared", "")
-        for group, count in self.n_results.items():
-            wrong = sum(fault.startswith(group) for fault in self.faults)
-            verdict = f"{wrong} differ" if wrong else "equal"
-            table.rows.append([group, str(count), f"{self.n_bytes[group]:,}", verdict])
-        self.part.check(name, not self.faults, "; ".join(self.faults[:5]))
+        self.add(group, what, results)
+
+    def _show(self, group: str) -> None:
+        if group not in self._rows:
+            self._rows[group] = []
+            self._table.rows.append(self._rows[group])
+        wrong = self._n_wrong[group]
+        verdict = f"{wrong} differ or fail" if wrong else "equal"
+        self._rows[group][:] = [group, str(self._n_results[group]), f"{self._n_bytes[group]:,}", verdict]
+        if wrong or time.monotonic() - self._saved > 0.5:
+            self.part.save()
+            self._saved = time.monotonic()
 
 
 def equality(part: Part, driver: Driver, quick: bool) -> None:
     """Every element type, layout, method, label kind, view and size against the CPU engine."""
-    compare = Comparison(part, driver)
+    compiles(part, driver)
+    with Comparison(part, driver, "every byte is the CPU engine's") as compare:
+        _equality(compare, driver, quick)
+
+
+def _equality(compare: Comparison, driver: Driver, quick: bool) -> None:
     sizes = SIZES if quick else SIZES + REAL_SIZES
     layouts = itertools.product(calls.DTYPES, calls.LAYOUTS, (False, True), sizes)
     for seed, (dtype, layout, has_views, shape) in enumerate(layouts):
@@ -83,18 +127,17 @@ def equality(part: Part, driver: Driver, quick: bool) -> None:
         batch = Batch.random(shape, dtype, layout, labels, views, seed)
         group = f"{dtype}, {layout}"
         compare.mix(group, op, batch, f"{group}: {shape}, labels {labels}, views {has_views}", seed)
-    part.save()
+
+    def both(call: Callable[[OnCpu | OnDevice], dict[str, Array]]) -> tuple[dict[str, Array], dict[str, Array]]:
+        return call(OnDevice(compare.stream)), call(OnCpu())
 
     for method, shape in itertools.product(METHODS, sizes[:3] if quick else sizes):
         for augmented in (0.0, 1.0):
             changes = {"method_weights": {method: 1.0}, "p_aug": augmented, "p_smooth": augmented, "p_apply": 1.0}
             op = Operator(**{**BUSY, **changes})
             plan = op.draw(shape, 3)
-            group = f"masks of {method}"
-            expected = calls.masks(op, plan, shape, OnCpu())
-            got = calls.masks(op, plan, shape, OnDevice(compare.stream))
-            compare.add(group, f"{group}: {shape}, augmented {augmented}", got, expected)
-    part.save()
+            what = f"masks of {method}: {shape}, augmented {augmented}"
+            compare.add(f"masks of {method}", what, lambda: both(lambda where: calls.masks(op, plan, shape, where)))
 
     for merge, k in itertools.product(("product", "sum"), (2, 8)):
         op = Operator(**{**BUSY, "merge": merge, "k_min": k if k == 8 else 1, "k_max": k})
@@ -102,30 +145,36 @@ def equality(part: Part, driver: Driver, quick: bool) -> None:
             shape = Shape(2 if height * width > 4000 else 6, 1, height, width)
             batch = Batch.random(shape, "float32", "NCHW", "int64", 2, seed)
             compare.mix("odd sizes", op, batch, f"odd sizes: {shape}, {merge}, k {k}", seed)
-    part.save()
 
     op = Operator(**BUSY, **VIEWS)
     for shape, seed in zip(sizes, itertools.count()):
         plan = op.draw(shape, seed)
         for bits in (8, 16, 32, 64):
-            results = [calls.maps(op, plan, shape, bits, where) for where in (OnDevice(compare.stream), OnCpu())]
-            compare.add("label maps", f"label maps: {shape}, {bits} bits", *results)
+            what = f"label maps: {shape}, {bits} bits"
+            compare.add("label maps", what, lambda: both(lambda where: calls.maps(op, plan, shape, bits, where)))
         for dtype, views in itertools.product(("float32", "float16", "bfloat16"), (1, 2)):
             batch = Batch.random(shape, dtype, calls.LAYOUTS[seed % 3], "none", views, seed)
-            results = [calls.backward(op, plan, batch, where) for where in (OnDevice(compare.stream), OnCpu())]
-            compare.add("gradients", f"gradients: {shape}, {dtype}, {views} views", *results)
-        uploaded = DevicePlan(driver, op, shape, pooled=bool(seed % 2))
-        calls.plan_upload(plan.address, uploaded.address, compare.stream.handle)
+            what = f"gradients: {shape}, {dtype}, {views} views"
+            compare.add("gradients", what, lambda: both(lambda where: calls.backward(op, plan, batch, where)))
         batch = Batch.random(shape, "float32", "NCHW", "rows", 2, seed)
-        results = [calls.mix(op, plan, batch, OnCpu()), calls.mix(op, uploaded, batch, OnDevice(compare.stream))]
-        compare.add("uploaded plans", f"uploaded plans: {shape}", results[1], results[0])
-    compare.close("every byte is the CPU engine's")
+
+        def uploaded() -> tuple[dict[str, Array], dict[str, Array]]:
+            device_plan = DevicePlan(driver, op, shape, pooled=bool(seed % 2))
+            calls.plan_upload(plan.address, device_plan.address, compare.stream.handle)
+            got = calls.mix(op, device_plan, batch, OnDevice(compare.stream))
+            return got, calls.mix(op, plan, batch, OnCpu())
+
+        compare.add("uploaded plans", f"uploaded plans: {shape}", uploaded)
 
 
 def graphs(part: Part, driver: Driver, quick: bool) -> None:
     """A graph captured once, replayed under plan after plan."""
-    compare = Comparison(part, driver)
-    stream, op = compare.stream, Operator(**BUSY)
+    with Comparison(part, driver, "each replay follows the plan that was uploaded before it") as compare:
+        _graphs(compare, driver, quick)
+
+
+def _graphs(compare: Comparison, driver: Driver, quick: bool) -> None:
+    part, stream, op = compare.part, compare.stream, Operator(**BUSY)
     table = part.table("shape", "kernels", "other nodes", "replays")
     for shape in SIZES[:1] + SIZES[2:3] if quick else [Shape(128, 3, 32, 32), Shape(8, 3, 224, 224)]:
         batch = Batch.random(shape, "float32", "NCHW", "int64", 1, 5)
@@ -142,12 +191,15 @@ def graphs(part: Part, driver: Driver, quick: bool) -> None:
             graph = captured[0]
             replays = 3 if quick else 20
             for seed in range(replays):
-                op.redraw(plan, shape, seed)
-                calls.plan_upload(plan.address, device_plan.address, stream.handle)
-                graph.launch(stream)
-                where.read_back(outputs)
-                what = f"replays: {shape}, plan {seed}, pooled workspace {is_pooled}"
-                compare.add("replays", what, outputs, calls.mix(op, plan, batch, OnCpu()))
+
+                def replayed() -> tuple[dict[str, Array], dict[str, Array]]:
+                    op.redraw(plan, shape, seed)
+                    calls.plan_upload(plan.address, device_plan.address, stream.handle)
+                    graph.launch(stream)
+                    where.read_back(outputs)
+                    return outputs, calls.mix(op, plan, batch, OnCpu())
+
+                compare.add("replays", f"replays: {shape}, plan {seed}, pooled workspace {is_pooled}", replayed)
             memory = "workspace of the pool" if is_pooled else "workspace of the caller"
             table.rows.append([f"{shape}, {memory}", str(graph.n_kernels), str(graph.n_others), str(replays)])
             if not is_pooled:
@@ -161,14 +213,13 @@ def graphs(part: Part, driver: Driver, quick: bool) -> None:
     except lib.MiamixError as error:
         message = str(error)
     part.check("a plan that is not uploaded is refused while capturing", "is capturing" in message, message)
-    compare.close("each replay follows the plan that was uploaded before it")
 
 
 def streams(part: Part, driver: Driver, quick: bool) -> None:
     """Many streams and threads at once, each batch after its own plan, which is freed at once."""
     n_streams, n_batches = (3, 3) if quick else (16, 40)
     shapes = SIZES if quick else [Shape(32, 3, 32, 32), Shape(6, 3, 224, 224), Shape(5, 2, 71, 61)]
-    op, compare = Operator(**BUSY), Comparison(part, driver)
+    op = Operator(**BUSY)
     all_streams = [Stream(driver) for _ in range(n_streams)]
     start = threading.Barrier(n_streams, timeout=30)
 
@@ -193,10 +244,10 @@ def streams(part: Part, driver: Driver, quick: bool) -> None:
         whats = (f"streams: stream {index}, batch {seed}, {shape}" for seed in range(n_batches))
         return list(zip(whats, results, expected))
 
-    with ThreadPoolExecutor(n_streams) as pool:
-        for what, got, expected in itertools.chain(*pool.map(work, range(n_streams))):
-            compare.add("streams", what, got, expected)
-    compare.close(f"{n_streams} threads with a stream each, {n_batches} batches each without waiting")
+    name = f"{n_streams} threads with a stream each, {n_batches} batches each without waiting"
+    with Comparison(part, driver, name) as compare, ThreadPoolExecutor(n_streams) as pool:
+        for what, *results in itertools.chain(*pool.map(work, range(n_streams))):
+            compare.add("streams", what, lambda: tuple(results))
 
 
 #: Writes to address 0. The stand-in driver runs a mistake of its own of that name.
@@ -222,7 +273,7 @@ def faults(part: Part, driver: Driver, quick: bool) -> None:
     mixed = calls.mix(op, op.draw(shape, 0), batch, OnDevice(stream))
     message = _message(lambda: calls.check_labels(stream.handle))
     part.check("a class id that is too large is told of", "labels" in message and "99" not in message, message)
-    part.check("and told of once", _message(lambda: calls.check_labels(stream.handle)) == "")
+    part.check("and not again", _message(lambda: calls.check_labels(stream.handle)) == "")
     batch.labels.memory.view("int64")[2] = -1
     ignored = calls.mix(op, op.draw(shape, 0), batch, OnCpu())
     found = calls.differences(mixed, ignored)
@@ -276,4 +327,10 @@ def load(part: Part, driver: Driver, quick: bool) -> None:
     cache = os.environ.get("MIAMIX_CUDA_CACHE", "")
     part.table("compile cache", "first call, ms", "second, ms").rows.append([cache, *(f"{t:.2f}" for t in times)])
     part.check("the kernels load", True)
+
+
+def compiles(part: Part, driver: Driver) -> None:
+    """Before anything else uses them: where the driver refuses them, its compiler says why."""
+    code, log = driver.compile((Path(__file__).parent / PTX).read_bytes())
+    part.check("the driver compiles the PTX", code == 0, f"cuModuleLoadDataEx: {code}; {log}" if code or log else "")
 

@@ -41,6 +41,7 @@ PARTS = {
     "equality": ("The bytes of the CPU engine", 60, 150),
     "graphs": ("Graphs", 20, 40),
     "streams": ("Streams", 20, 40),
+    "python": ("Graphs from Python", 30, 60),
     "faults": ("Errors", 15, 30),
     "load": ("Loading", 20, 60),
     "memcheck": ("compute-sanitizer memcheck", 50, 90),
@@ -49,11 +50,16 @@ PARTS = {
     "timings": ("Times", 80, 120),
     "training": ("Training", 120, 200),
     "onnx": ("ONNX Runtime", 30, 60),
+    "profile": ("Nsight Compute", 0, 60),
 }
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
 NO_TIME = "no time was left: --only runs it alone, into the same page"
 #: What a rehearsal cannot show: what needs hardware, and peers, which are no part of the tests' environment.
 NOT_REHEARSED = ("tells no time", "has no CUDA device", "CUDAExecutionProvider: onnxruntime")
+#: compute-sanitizer's exit status where it found something.
+FOUND = 9
+#: Bytes of a log that are kept, from its beginning and from its end.
+KEPT_OF_A_LOG = 400_000
 NOT_REHEARSED += tuple(f"No module named '{peer}'" for peer in ("timm", "torchvision", "kornia"))
 NEEDED = {"training": "torch", "onnx": "onnxruntime"}
 
@@ -89,7 +95,8 @@ def run_part(name: str, path: Path, quick: bool) -> None:
         import checks
         from driver import Driver
         from planted import planted
-        from timings import timings
+        from python_graphs import python_graphs
+        from timings import profiled, timings
 
         driver = Driver()
         if name.startswith("planted-"):
@@ -100,17 +107,28 @@ def run_part(name: str, path: Path, quick: bool) -> None:
             for check in (checks.equality, checks.graphs, checks.streams):
                 check(part, driver, True)
         else:
-            {**vars(checks), "timings": timings}[name](part, driver, quick)
+            own = {"timings": timings, "python": python_graphs, "profile": profiled}
+            {**vars(checks), **own}[name](part, driver, quick)
     part.finished = True
     part.save()
 
 
 class Runner:
-    """Runs parts as processes."""
+    """Runs parts as processes; what they print is kept in ``logs``."""
 
     def __init__(self, folder: Path, quick: bool) -> None:
         self.folder, self.quick = folder, quick
         self.end = math.inf
+        self.logs: Path | None = None
+
+    def keep(self, name: str, said: str) -> None:
+        """Puts a log to those that are kept."""
+        if self.logs is not None and said:
+            half = KEPT_OF_A_LOG // 2
+            if len(said) > 2 * half:
+                said = f"{said[:half]}\n…\n{said[-half:]}"
+            with self.logs.open("a") as logs:
+                logs.write(f"\n──── {name}\n{said}\n")
 
     def allow(self, seconds: float) -> None:
         """All runs from here on end within that time."""
@@ -146,8 +164,10 @@ class Runner:
                 child.wait()
                 output.write(f"\nstopped after {limit:.0f} s")
         said = log.read_text(errors="replace")
+        self.keep(" ".join([*before[:1], name, *variables.values()]), said)
         part = Part.load(path) if path.exists() else Part(title)
-        if status != 0 or not part.finished:
+        # A tool that found something lets the part end, and says so by its own status.
+        if not (part.finished and status in (0, FOUND if before else 0)):
             part.finished = False
             part.check("the part runs to its end", False, f"exit status {status}: …{said[-600:]}")
         return part, status
@@ -175,6 +195,9 @@ def run_all(options: argparse.Namespace) -> int:
         about |= packed()
         page = options.out / f"{today}-{card}-{about['commit'][:12]}.md"
         whole = Findings(page.with_suffix(".json"), about)
+        runner.logs = page.with_suffix(".log")
+        if not whole.parts:
+            runner.logs.unlink(missing_ok=True)
         parts: list[Part] = []
         end = time.monotonic() + options.seconds
         order = [name for name in PARTS if name in options.only]
@@ -206,7 +229,7 @@ def run_all(options: argparse.Namespace) -> int:
 def packed() -> dict[str, str]:
     """What is run: the commit, and, as there may be changes, the bytes of all that takes part."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in ("*.py", "miamix/*", "models/*") for path in HERE.glob(pattern)):
+    for path in sorted(path for pattern in ("*.py", "*.ptx", "miamix/*", "models/*") for path in HERE.glob(pattern)):
         if path.is_file():
             digest.update(f"{path.relative_to(HERE)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     commit = json.loads((HERE / "about.json").read_text())["commit"]
@@ -241,27 +264,55 @@ def one(runner: Runner, name: str) -> Part:
     if missing and importlib.util.find_spec(missing) is None:
         return Part(title, not_run=[f"there is no {missing}"], finished=True)
     if name in SANITIZERS:
-        tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+        tool = find_tool("compute-sanitizer")
         if tool is None:
-            why = "compute-sanitizer is neither on the PATH nor in /usr/local/cuda"
+            why = "compute-sanitizer is neither on the PATH nor where CUDA is installed by default"
             return Part(title, not_run=[why], finished=True)
         return sanitized(runner, name, tool)
+    if name == "profile":
+        return profile(runner, title)
     if name == "load":
         return load(runner, title)
     return runner.run(name)[0]
 
 
+def find_tool(name: str) -> str | None:
+    """A program of the CUDA toolkit."""
+    places = ("/usr/local/cuda*/bin", f"/usr/local/cuda*/{name}", "/opt/nvidia/*/*", "/opt/nvidia/*")
+    found = (path for place in places for path in sorted(Path("/").glob(f"{place.lstrip('/')}/{name}"), reverse=True))
+    return shutil.which(name) or next((str(path) for path in found if os.access(path, os.X_OK)), None)
+
+
+def profile(runner: Runner, title: str) -> Part:
+    """What Nsight Compute sees of the kernels: text among the logs, which decides nothing."""
+    tool = find_tool("ncu")
+    if tool is None:
+        return Part(title, not_run=["there is no ncu"], finished=True)
+    # Clocks are left as they are; the first call of each pair is not looked at.
+    options = ("--clock-control", "none", "--set", "detailed", "--kernel-name", "regex:miamix", "--page", "details")
+    part, status = runner.run("profile", (tool, *options))
+    seen = Part(title, prose=f"{' '.join(options)}: in the log.", finished=True, seconds=part.seconds)
+    if status != 0:
+        seen.not_run.append(f"ncu ended with {status}: see the log")
+    return seen
+
+
 def sanitized(runner: Runner, name: str, tool: str) -> Part:
     """The short form of the first parts under a tool of compute-sanitizer, which must find a planted fault before."""
     # What calls of the driver answer is checked by the parts themselves.
-    options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--error-exitcode", "9")
+    options = ("--tool", name, "--report-api-errors", "no", "--target-processes", "all", "--show-backtrace", "no")
+    options += ("--error-exitcode", str(FOUND))
 
     def look_at(what: str, most: float = math.inf) -> tuple[Part, int, str, list[int]]:
         part, status = runner.run(what, (tool, *options), most)
         log = (runner.folder / f"{what}.log").read_text(errors="replace")
         # "ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)"
         found = re.findall(r"^=+ (\w+ SUMMARY: ([0-9]+) (?:error|hazard).*)$", log, re.MULTILINE)
-        return part, status, "; ".join(line for line, _ in found) or "no summary", [int(count) for _, count in found]
+        words, counts = "; ".join(line for line, _ in found) or "no summary", [int(count) for _, count in found]
+        if any(counts):
+            # The kernel, the place in it and the thread, of the first.
+            words = " / ".join([words, *re.findall(r"^=+ {2,}(\S.*)$", log, re.MULTILINE)[:6]])
+        return part, status, words, counts
 
     planted, status, words, counts = look_at(f"planted-{name}", 25)
     if NO_TIME in planted.not_run:

@@ -82,8 +82,8 @@ def moved_bytes(op: Operator, plan: Any, batch: Batch) -> tuple[int, int]:
 class Prepared:
     """A batch in device memory, with room for what it gives."""
 
-    def __init__(self, stream: Stream, shape: Shape, dtype: str, seed: int) -> None:
-        self.batch = Batch.random(shape, dtype, "NCHW", "int64", 2, seed)
+    def __init__(self, stream: Stream, shape: Shape, dtype: str, seed: int, layout: str = "NCHW") -> None:
+        self.batch = Batch.random(shape, dtype, layout, "int64", 2, seed)
         self._where = OnDevice(stream)
         self.inputs = Tensors(self._where.place(self.batch.inputs()), calls.CUDA)
         self.outputs = Tensors(self._where.place(self.batch.outputs()), calls.CUDA)
@@ -131,6 +131,62 @@ def large(part: Part, driver: Driver, clock: Clock, quick: bool, per_ms: float) 
         table.rows.append([str(shape), dtype, *cells, f"{target}"])
         clock.check(part, f"{shape} {dtype} within {target} of the floor", over <= target, f"{over:.2f}")
         part.save()
+
+
+#: What one kind of layer costs; each alone, neither warped nor smoothed where it is not said.
+KINDS: dict[str, dict[str, Any]] = {
+    "mixup": {},
+    "cutmix": {},
+    "cutmix, smoothed": {"p_smooth": 1.0},
+    "gridmix": {},
+    "gridmix, warped, smoothed": {"p_aug": 1.0, "p_smooth": 1.0},
+    "agmix": {},
+    "fmix": {},
+    "fmix, warped": {"p_aug": 1.0},
+    "fmix, warped, smoothed": {"p_aug": 1.0, "p_smooth": 1.0},
+}
+
+
+def kinds(part: Part, driver: Driver, clock: Clock, quick: bool, per_ms: float) -> None:
+    """Each kind of layer by itself, which explains what a mixture of them takes."""
+    stream = clock.stream
+    shapes = [Shape(256, 3, 224, 224), Shape(32, 3, 512, 512), Shape(8, 3, 1024, 1024)]
+    if quick:
+        shapes = [Shape(2, 3, 68, 72)]
+    table = part.table("shape", "what", "type", "ms", "floor, ms", "over it")
+
+    def row(op: Operator, prepared: Prepared, what: str, work: Callable[[Any], None]) -> None:
+        batch = prepared.batch
+        plan, device_plan = op.draw(batch.shape, 0), DevicePlan(driver, op, batch.shape)
+        calls.plan_upload(plan.address, device_plan.address, stream.handle)
+        times = [clock.ms(lambda: work(device_plan)) for _ in range(2 if quick else 12)]
+        ms, floor = statistics.median(times[1:]), moved_bytes(op, plan, batch)[0] / per_ms
+        dtype = {bits: name for name, bits in calls.DTYPES.items()}[batch.images.dtype]
+        cells = [clock.text(ms), clock.text(floor), clock.text(ms / floor, ".2f")]
+        table.rows.append([str(batch.shape), what, dtype, *cells])
+        part.save()
+
+    for shape in shapes:
+        prepared = Prepared(stream, shape, "float32", 0)
+        for what, changes in KINDS.items():
+            if shape is not shapes[0] and not what.startswith("fmix"):
+                continue
+            method = what.split(",")[0]
+            op = Operator(method_weights={method: 1.0}, k_max=1, **{"p_aug": 0.0, "p_smooth": 0.0, **changes})
+            row(op, prepared, what, lambda plan: prepared.apply(op, plan, stream))
+    op, shape = Operator(), shapes[0]
+    prepared = Prepared(stream, shape, "float32", 0)
+    where = OnDevice(stream)
+    room = {"masks": calls.empty(calls.FLOAT32, shape.n, shape.height, shape.width)}
+    placed = Tensors(where.place(room), calls.CUDA)
+
+    def masks(plan: Any) -> None:
+        lib.masks(op.handle.address, plan.address, placed["masks"], None, stream.handle)
+
+    row(op, prepared, "all kinds, masks alone (floor: of mixing)", masks)
+    for dtype in ("float32", "bfloat16", "uint8"):
+        interleaved = Prepared(stream, shape, dtype, 0, "NHWC")
+        row(op, interleaved, "all kinds, NHWC", lambda plan: interleaved.apply(op, plan, stream))
 
 
 def small(part: Part, driver: Driver, clock: Clock, quick: bool) -> None:
@@ -211,3 +267,16 @@ def timings(part: Part, driver: Driver, quick: bool) -> None:
     small(part, driver, clock, quick)
     host(part, driver, clock, quick)
     large(part, driver, clock, quick, per_ms)
+    kinds(part, driver, clock, quick, per_ms)
+
+
+def profiled(part: Part, driver: Driver, quick: bool) -> None:
+    """A few calls for a profiler to look at: the second of each pair is warm."""
+    stream, op = Stream(driver), Operator()
+    large = Shape(2, 3, 68, 72) if quick else Shape(256, 3, 224, 224)
+    for shape, dtype in ((large, "float32"), (large, "uint8"), (Shape(128, 3, 32, 32), "float32")):
+        prepared = Prepared(stream, shape, dtype, 0)
+        plan = op.draw(prepared.batch.shape, 0)
+        for _ in range(2):
+            prepared.apply(op, plan, stream)
+            stream.synchronize()

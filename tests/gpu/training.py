@@ -195,14 +195,16 @@ def steps(part: Part, device: torch.device, quick: bool) -> None:
         # A loop that leaves the host ahead of the device hides what the host does; one that asks for the loss does not.
         for end in ("", ", .item() of the loss"):
             times: dict[str, list[float]] = {name: [] for name in all_mixers}
+            of_host: dict[str, list[float]] = {name: [] for name in all_mixers}
             for round_ in range(n_rounds + 1):
                 for name, (mixer, loss) in all_mixers.items():
-                    ms, _ = timer.ms(lambda: step(mixer, loss).item() if end else step(mixer, loss), n_steps)
+                    ms, host_ms = timer.ms(lambda: step(mixer, loss).item() if end else step(mixer, loss), n_steps)
                     if round_ or quick:  # the first warms up
                         times[name].append(ms)
+                        of_host[name].append(host_ms)
             what = f"ResNet-18 step, {n}×3×32×32, {precision}{end}"
-            table = part.table(what, "ms", "slow-down", "between rounds")
-            slow_down = tabulate(table, timer, times)
+            table = part.table(what, "ms", "on the host, ms", "slow-down", "between rounds")
+            slow_down = tabulate(table, timer, times, of_host)
             if not end:
                 target = f"ResNet-18, {precision}: slowed by less than {SLOW_DOWN_TARGET:.0f} %"
                 if timer.on_device:
@@ -212,7 +214,9 @@ def steps(part: Part, device: torch.device, quick: bool) -> None:
             part.save()
 
 
-def tabulate(table: Table, timer: Timer, times: dict[str, list[float]]) -> float:
+def tabulate(
+    table: Table, timer: Timer, times: dict[str, list[float]], of_host: dict[str, list[float]]
+) -> float:
     """Each mixer's rounds beside those without one; MiAMix's slow-down in per cent."""
     medians: dict[str, float] = {}
     for name, all_ms in times.items():
@@ -220,7 +224,8 @@ def tabulate(table: Table, timer: Timer, times: dict[str, list[float]]) -> float
         medians[name] = statistics.median(slow_downs)
         spread = f"{timer.text(min(slow_downs), '+.2f')} to {timer.text(max(slow_downs), '+.2f')} %"
         percent = f"{timer.text(medians[name], '+.2f')} %"
-        table.rows.append([name, timer.text(statistics.median(all_ms)), percent, spread])
+        both = [timer.text(statistics.median(all_)) for all_ in (all_ms, of_host[name])]
+        table.rows.append([name, *both, percent, spread])
     return medians["MiAMix"]
 
 

@@ -297,6 +297,24 @@ def mask_plans():
     full = [[layer("mixup", 1.0)], [layer("mixup", 0.0)], [box(0, 0, 4, 6), layer("mixup", 0.0)]]
     yield "sum_of_zero_and_one", plan(6, 4, full, "sum")
 
+    # Where an f32 engine's coordinates are large: wide and high images, great shears, a ridge.
+    for height, width in ((3, 16384), (8192, 5)):
+        samples = [
+            [random_layer(rng, method, 0.3, height, width, warp=warp(0.7, -0.3), smooth_px=None)]
+            for method in ("cutmix", "gridmix", "fmix")
+        ]
+        yield f"warp_{height}x{width}", plan(height, width, samples)
+    samples = [
+        [random_layer(rng, method, 0.3, 100, 120, warp=warp(angle, shear), smooth_px=None)]
+        for method in ("cutmix", "gridmix", "fmix")
+        for angle, shear in ((0.3, 100.0), (-0.5, -1000.0))
+    ]
+    yield "warp_shears", plan(100, 120, samples)
+    samples = [
+        [random_layer(rng, "agmix", 0.2, 60, 80, q=number(q))] for q in (1 - 2.0**-24, 2.0**-24 - 1, 1 - 2.0**-16)
+    ]
+    yield "agmix_ridge", plan(60, 80, samples)
+
 
 def make_masks():
     cases, arrays = [], {}

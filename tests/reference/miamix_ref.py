@@ -16,8 +16,10 @@ from fractions import Fraction
 import numpy as np
 from draw_ref import MASK32, f32, philox4x32
 
-EDGE_TOLERANCE_PX = 1e-4  # an f32 engine may place a warped edge this far away
+MASK_TOLERANCE = 2e-5  # how far an engine's mask may be where it is sure
+EDGE_TOLERANCE_PX = 1e-4  # an f32 engine may place a warped edge this far away, or as far as rounding takes it
 FIELD_TOLERANCE = 1e-5  # and an fmix field this far, as a share of max|F|
+ROUNDING = 2.0**-24  # of one f32 operation, relative
 
 
 # Stage 3: the mask of one layer
@@ -42,6 +44,21 @@ def warp_points(warp, height, width):
     return width * (0.5 + across - shear * down), height * (0.5 + down)
 
 
+def edge_tolerances(warp, height, width):
+    """How far rounding may take u in an f32 engine: along x and y, in pixels.
+
+    u = c + m₁·dx + m₂·dy with rounded m₁, m₂ and after each addition; n·u/side is rounded twice
+    more.  Nothing on the way is larger than R = |c| + |m₁|·|dx| + |m₂|·|dy|, so u is off by at most
+    (1 + 2 + 2)·2⁻²⁴·R: less than 1e-4 px up to R = 335 px.
+    """
+    angle, shear = f32(warp["angle_rad"]), f32(warp["shear"])
+    cos, sin = math.cos(angle), math.sin(angle)
+    # In half widths and half heights, which make up for the ratio of the sides.
+    reach_x = width / 2 * (1.0 + abs(cos + shear * sin) + abs(sin - shear * cos))
+    reach_y = height / 2 * (1.0 + abs(sin) + abs(cos))
+    return [max(EDGE_TOLERANCE_PX, 5 * ROUNDING * reach) for reach in (reach_x, reach_y)]
+
+
 def is_given(layer, ux, uy, height, width):
     """True where a cutmix box or a gridmix cell gives the point u to the partner.
 
@@ -64,14 +81,18 @@ def cells_given(layer, height, width):
 
 
 def gaussian_mask(layer, height, width):
-    """M = 1 − exp(−½ dᵀΣ⁻¹d / σ²), d = p − centre.  MiAMix (Liang et al., 2023), Eq. 4 and 6.
+    """(M, sure): M = 1 − exp(−½ dᵀΣ⁻¹d / σ²), d = p − centre.  MiAMix (Liang et al., 2023), Eq. 4 and 6.
 
     gmix: Σ = I.  agmix: Σ = R(θ)·[[1, q], [q, 1]]·R(θ)ᵀ, whose axes lie at θ + π/4 and have
     the variances 1 + q and 1 − q.
+
+    Near |q| = 1 the Gaussian is a ridge of a narrow width b = σ·√(1 − |q|), across which an f32
+    engine's distance e is off by up to 3·2⁻²⁴·|d|.  A pixel is sure where that moves M by less than
+    half the tolerance.
     """
     sigma = f32(layer["sigma_px"])
     if sigma == 0.0:
-        return np.ones((height, width))
+        return np.ones((height, width)), np.ones((height, width), bool)
     px, py = pixel_centres(height, width)
     dx, dy = (px - f32(layer["cx"])) / sigma, (py - f32(layer["cy"])) / sigma
     q, axis = 0.0, 0.0
@@ -79,7 +100,11 @@ def gaussian_mask(layer, height, width):
         q, axis = f32(layer["q"]), f32(layer["angle_rad"]) + math.pi / 4
     along = math.cos(axis) * dx + math.sin(axis) * dy
     across = math.cos(axis) * dy - math.sin(axis) * dx
-    return 1.0 - np.exp(-0.5 * (along**2 / (1.0 + q) + across**2 / (1.0 - q)))
+    exponent = 0.5 * (along**2 / (1.0 + q) + across**2 / (1.0 - q))
+    # dM = e^(−t)·2√t·d√t, and √t is off by at most that of e / (√2·b).
+    error = 3 * ROUNDING * np.hypot(dx, dy) / math.sqrt(2.0 * (1.0 - abs(q)))
+    sure = 2.0 * np.sqrt(exponent) * np.exp(-exponent) * error < MASK_TOLERANCE / 2
+    return 1.0 - np.exp(-exponent), sure
 
 
 def fmix_spectrum(noise_key, decay_power, height, width):
@@ -132,6 +157,10 @@ def fmix_given(layer, height, width):
     field = fmix_field(int(layer["noise_key"], 16), f32(layer["decay_power"]), height, width)
     tolerance = FIELD_TOLERANCE * np.abs(field).max()
     if layer["warp"] is not None:
+        # A point that rounding takes farther than an edge may be is on another slope of the field.
+        for axis, distance in enumerate(edge_tolerances(layer["warp"], height, width)[::-1]):
+            slope = np.abs(np.roll(field, 1, axis) - field).max()
+            tolerance += (distance - EDGE_TOLERANCE_PX) * slope
         field = sample_periodic(field, *warp_points(layer["warp"], height, width))
     values = field.ravel()
     n_pixels = values.size
@@ -155,8 +184,9 @@ def binary_given(layer, height, width):
             return cells_given(layer, height, width), sure
         return is_given(layer, *pixel_centres(height, width), height, width), sure
     ux, uy = warp_points(layer["warp"], height, width)
-    given, t = is_given(layer, ux, uy, height, width), EDGE_TOLERANCE_PX
-    around = [is_given(layer, ux + sx, uy + sy, height, width) for sx in (-t, t) for sy in (-t, t)]
+    given = is_given(layer, ux, uy, height, width)
+    tx, ty = edge_tolerances(layer["warp"], height, width)
+    around = [is_given(layer, ux + sx, uy + sy, height, width) for sx in (-tx, tx) for sy in (-ty, ty)]
     return given, np.logical_and.reduce([other == given for other in around])
 
 
@@ -173,7 +203,7 @@ def layer_mask(layer, height, width):
     if layer["method"] == "mixup":
         return np.full((height, width), 1.0 - f32(layer["given"])), all_sure
     if layer["method"] in ("gmix", "agmix"):
-        return gaussian_mask(layer, height, width), all_sure
+        return gaussian_mask(layer, height, width)
     given, sure = binary_given(layer, height, width)
     window = layer["smooth_px"] or 1
     # The numerator is an integer and window² is odd and small, so the quotient is never so near

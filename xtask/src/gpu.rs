@@ -97,6 +97,7 @@ fn pack(workspace: &Workspace, library: &Path, folder: &Path, wheels_for: Option
     copy_scripts(&workspace.existing("tests/gpu")?, partial.path())?;
     copy_scripts(&workspace.existing("bindings/python/miamix")?, &package)?;
     fs::copy(library, package.join("libmiamix.so")).with_context(|| format!("cannot copy {}", library.display()))?;
+    fs::copy(workspace.existing("kernels/ptx/miamix.ptx")?, partial.path().join("miamix.ptx"))?;
     let models = partial.path().join("models");
     fs::create_dir_all(&models)?;
     for [dtype, layout, labels] in MODELS {
@@ -171,6 +172,13 @@ fn size(folder: &Path) -> Result<u64> {
     })
 }
 
+/// The file of a report with that extension.
+fn report_file(report: &Path, extension: &str) -> Result<PathBuf> {
+    let mut files = fs::read_dir(report)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let file = files.find(|path| path.extension().is_some_and(|found| found == extension));
+    file.with_context(|| format!("{} has no .{extension}", report.display()))
+}
+
 /// Runs all of it on the stand-in driver, where only the numbers are missing.
 ///
 /// `venv`: with torch, NumPy and ONNX Runtime.
@@ -191,11 +199,7 @@ pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
     };
     let report = folder.join("report");
     command::run(&mut rehearsal("report"))?;
-    let page = |report: &Path| -> Result<String> {
-        let mut pages = fs::read_dir(report)?.filter_map(|entry| Some(entry.ok()?.path()));
-        let page = pages.find(|path| path.extension().is_some_and(|extension| extension == "md"));
-        Ok(fs::read_to_string(page.context("a page")?)?)
-    };
+    let page = |report: &Path| -> Result<String> { Ok(fs::read_to_string(report_file(report, "md")?)?) };
     let status_of = |mut python: Command| -> Result<Option<i32>> {
         let status = command::status_within(&mut python, Duration::from_secs(120))?;
         Ok(status.and_then(|status| status.code()))
@@ -214,17 +218,32 @@ pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
     if status != Some(0) || page(&report)?.contains("--only") {
         bail!("a part that is run alone loses the others: {status:?}");
     }
-    // A compute-sanitizer that says nothing, and one that finds nothing.
-    for (fault, check) in [("silent", "nothing is reported"), ("blind", "a planted fault is found")] {
+    // A compute-sanitizer that says nothing, one that finds nothing, and one that finds something everywhere.
+    for (fault, check) in
+        [("silent", "nothing is reported"), ("blind", "a planted fault is found"), ("keen", "nothing is reported")]
+    {
         let mut python = rehearsal(fault);
         python.env("STAND_IN_SANITIZER", fault).args(["--only", "racecheck"]);
         let status = status_of(python)?;
-        if status != Some(1) || !page(&folder.join(fault))?.contains(&format!("| {check} | **failed** |")) {
+        let page = page(&folder.join(fault))?;
+        if status != Some(1) || !page.contains(&format!("| {check} | **failed** |")) {
             bail!("a {fault} compute-sanitizer passes: {status:?}");
         }
+        if fault == "keen" && !page.contains("Address 0x0 is out of bounds") {
+            bail!("what compute-sanitizer found is not told");
+        }
+    }
+    // A device that is lost on the way: what was compared before it stays, and the log says how it ended.
+    let mut python = rehearsal("lost");
+    python.env("STAND_IN_LOSE", "40").args(["--only", "equality"]);
+    let (status, report) = (status_of(python)?, folder.join("lost"));
+    let (lost, log) = (page(&report)?, fs::read_to_string(report_file(&report, "log")?)?);
+    let told = ["| equal |", "| every byte is the CPU engine's | **failed** |", "cuMemcpyDtoHAsync_v2 failed with 700"];
+    if status != Some(2) || !told.iter().all(|words| lost.contains(words)) || !log.contains("Traceback") {
+        bail!("a device that is lost takes what was found before with it: {status:?}");
     }
     // A bit that is wrong in what comes from the device: no part that compares may pass.
-    for part in ["equality", "graphs", "streams"] {
+    for part in ["equality", "graphs", "streams", "python"] {
         let mut python = rehearsal("flipped");
         python.env("STAND_IN_FLIP", "1").args(["--only", part]);
         let status = status_of(python)?;

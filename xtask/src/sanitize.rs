@@ -1,7 +1,9 @@
 //! Memory and threads under instruments: the core compiled with AddressSanitizer and ThreadSanitizer, its tests and the C
-//! programs that call it; the release library under Valgrind. Each instrument first has to find a planted fault.
+//! programs that call it, the CUDA engine's host code on the stand-in driver; the release library under Valgrind. Each
+//! instrument first has to find a planted fault.
 
 use crate::command;
+use crate::cuda;
 use crate::debian::Packages;
 use crate::test::Skip;
 use crate::workspace::Workspace;
@@ -63,6 +65,14 @@ pub fn thread(workspace: &Workspace) -> Result<()> {
     let found = "ThreadSanitizer: data race";
     sanitizer.finds("a_race", found)?;
     sanitizer.test(&THREAD_TESTS)?;
+    // Of the CUDA engine's host code; the stand-in driver is not compiled with the sanitizer.
+    let mut on_cuda = sanitizer.cargo_test(&["cuda"]);
+    cuda::find_stand_in(workspace, &mut on_cuda)?;
+    let ran = command::capture(on_cuda.args(["--", "--exact", "threads_mix_on_streams_of_their_own"]))?;
+    print!("{ran}");
+    if !ran.contains("test result: ok. 1 passed") {
+        bail!("the threads on CUDA streams were not run");
+    }
 
     let library = sanitizer.library()?;
     let compile = |name| sanitizer.program(name, "thread", &library);
@@ -294,7 +304,7 @@ impl<'a> Sanitizer<'a> {
 
     fn cargo_test(&self, tests: &[&str]) -> Command {
         let mut test = self.cargo();
-        test.args(["test", "--locked", "--target", TARGET, "-p", "miamix", "--no-default-features"]);
+        test.args(["test", "--locked", "--target", TARGET, "-p", "miamix"]);
         test.args(tests.iter().flat_map(|name| ["--test", name]));
         test
     }

@@ -26,7 +26,7 @@ impl StandIn {
         Some(StandIn { library, _one_at_a_time: ONE.lock().unwrap_or_else(PoisonError::into_inner) })
     }
 
-    /// Streams 0, 1 and 3 are of device 0, stream 2 of device 1.
+    /// Streams 0, 1 and 3 are of device 0, stream 2 of device 1; 4 and 5 are the default streams of the two.
     pub fn stream(&self, i: i32) -> *mut c_void {
         // SAFETY: the function's type.
         unsafe { self.library.get::<unsafe extern "C" fn(i32) -> *mut c_void>("stand_in_stream").unwrap()(i) }
@@ -35,6 +35,18 @@ impl StandIn {
     pub fn on(&self, function: &str, stream: *mut c_void) {
         // SAFETY: the functions' type.
         unsafe { self.library.get::<unsafe extern "C" fn(*mut c_void)>(function).unwrap()(stream) }
+    }
+
+    /// On which device all addresses are from now on.
+    pub fn set_device_of_addresses(&self, device: i32) {
+        // SAFETY: the function's type.
+        unsafe { self.library.get::<unsafe extern "C" fn(i32)>("stand_in_device_of_addresses").unwrap()(device) }
+    }
+
+    /// Copies to devices that were done.
+    pub fn copied(&self) -> u64 {
+        // SAFETY: eight numbers of the stand-in's.
+        unsafe { (*self.library.get::<unsafe extern "C" fn() -> *const [u64; 8]>("stand_in_counts").unwrap()())[6] }
     }
 
     /// Does what is on a stream.

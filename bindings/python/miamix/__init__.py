@@ -10,12 +10,14 @@ Equal parameters, shapes and seeds give equal bits in every language, for any nu
 """
 
 from ._library import MiamixError, MiamixValueError, Status, library_path, version
-from ._mix import MiAMix, Plan, check_labels
+from ._mix import CudaSizes, DevicePlan, MiAMix, Plan, check_labels
 from ._parameters import Parameters
 from ._show import show
 
 __version__: str = version().decode()
 __all__ = [
+    "CudaSizes",
+    "DevicePlan",
     "MiAMix",
     "MiamixError",
     "MiamixValueError",

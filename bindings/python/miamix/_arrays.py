@@ -7,6 +7,7 @@ array ──> adopt ──> describe ──> the C library, in the place (device
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes as C
 import sys
 from typing import Any, NamedTuple
@@ -72,6 +73,9 @@ class Borrowed:
         if interface is not None:
             self._read_interface(interface, name, device)
             return
+        if device is None:
+            rule = "must have __dlpack_device__ beside __dlpack__"
+            raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
         self.device = int(device[0]), int(device[1])
         if self.device[0] in (CPU, CUDA_HOST):
             self._read(array, name, {})
@@ -97,9 +101,7 @@ class Borrowed:
                 rule = f"must have strides that are multiples of {dtype.itemsize} bytes"
                 raise lib.invalid(name, rule, f"strides {strides}", lib.Status.DTYPE)
             self.strides = tuple(stride // dtype.itemsize for stride in strides)
-        stream = interface.get("stream")
-        # 1 is the default stream, which is 0 for the driver, too.
-        self.stream = 0 if stream == 1 else stream
+        self.stream = _stream_in(interface)
         self.device = CUDA, int(device[1]) if device is not None else _device_of(self.data, name)
 
     def _read(self, array: Any, name: str, options: dict[str, Any]) -> None:
@@ -114,21 +116,34 @@ class Borrowed:
             managed = _Versioned.from_address(_capsule_pointer(capsule, b"dltensor_versioned"))
             self.read_only = bool(managed.flags & 1)
             tensor = managed.tensor
+        elif not _capsule_is_valid(capsule, b"dltensor"):
+            got = f"{type(capsule).__name__} from {type(array).__name__}"
+            raise lib.invalid(name, "must give a capsule of DLPack", got, lib.Status.DTYPE)
         else:
             tensor = _Unversioned.from_address(_capsule_pointer(capsule, b"dltensor")).tensor
         self.capsule = capsule
         self.data = (tensor.data or 0) + tensor.byte_offset
         self.dtype = tensor.code, tensor.bits
+        if tensor.lanes != 1:
+            raise lib.invalid(name, "must have one number in an element", f"{tensor.lanes} lanes", lib.Status.DTYPE)
         axes = C.c_int64 * tensor.ndim
         self.shape = tuple(axes.from_address(tensor.shape)) if tensor.ndim else ()
         self.strides = tuple(axes.from_address(tensor.strides)) if tensor.ndim and tensor.strides else None
 
-    def namespace(self, name: str) -> Any:
-        """The functions of its framework, to make arrays on its device."""
+    def namespace(self, name: str, instead: str) -> Any:
+        """The functions of its framework, to make arrays on its device; the argument ``instead`` has them made."""
         if not hasattr(self.source, "__array_namespace__"):
-            rule = "must come with out=: beside an array in CUDA memory without __array_namespace__ nothing can be made"
+            rule = f"must come with {instead}=: "
+            rule += "beside an array in CUDA memory without __array_namespace__ nothing can be made"
             raise lib.invalid(name, rule, type(self.source).__name__, lib.Status.UNSUPPORTED)
         return self.source.__array_namespace__()
+
+
+def _stream_in(interface: dict[str, Any]) -> int | None:
+    """The stream that a ``__cuda_array_interface__`` names, as the driver has it."""
+    stream = interface.get("stream")
+    # 1 is the default stream, which is 0 for the driver, too.
+    return 0 if stream == 1 else stream
 
 
 def _device_of(address: int, name: str) -> int:
@@ -140,6 +155,22 @@ def _device_of(address: int, name: str) -> int:
         except lib.MiamixError as cause:
             raise lib.error(cause.status, f"{name}: is in CUDA memory, and {cause}") from cause
     return device.value
+
+
+class _Numbers:
+    """Numbers in CPU memory of another framework, as NumPy reads them."""
+
+    def __init__(self, array: Borrowed) -> None:
+        dtype = _numpy_dtype(array.dtype, "labels")
+        strides = array.strides or _compact(array.shape)
+        self.source = array
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": array.shape,
+            "typestr": dtype.str,
+            "strides": tuple(stride * dtype.itemsize for stride in strides),
+            "data": (array.data, True),
+        }
 
 
 class _Versioned(C.Structure):
@@ -182,11 +213,14 @@ def adopt(array: Any, name: str, place: Place | None = None) -> Any:
         rule = "must be a NumPy array, a torch tensor or an array with __dlpack__ or __cuda_array_interface__"
         raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
     if place is not None and place.device is not None:
-        stream = _stream_of(adopted)
-        if stream is not None and stream != place.stream:
-            rule = f"must be on the stream of images ({place.stream:#x})"
-            raise lib.invalid(name, rule, f"{stream:#x}")
+        _check_stream(_stream_of(adopted), name, place)
     return adopted
+
+
+def _check_stream(stream: int | None, name: str, place: Place) -> None:
+    if stream is not None and stream != place.stream:
+        rule = f"must be on the stream of images ({place.stream:#x})"
+        raise lib.invalid(name, rule, f"{stream:#x}")
 
 
 def place_of(adopted: Any) -> Place:
@@ -243,8 +277,11 @@ def _axes(
     if known is not None:
         return known
     order = list(range(len(shape)))
-    if channels_last and len(shape) in (4, 5):
-        order.insert(-2, order.pop())
+    if channels_last:
+        # Here, as the core would name the axes in its own order.
+        if len(shape) != 4:
+            raise lib.invalid(name, "expected shape [N, H, W, C]", list(shape), lib.Status.SHAPE)
+        order = [0, 3, 1, 2]
     if any(stride % step for stride in strides):
         rule = f"must have strides that are multiples of {step} bytes"
         raise lib.invalid(name, rule, f"strides {strides}", lib.Status.DTYPE)
@@ -301,11 +338,70 @@ def _torch_place(array: Any, name: str) -> tuple[int, tuple[int, int], tuple[int
     raise lib.invalid(name, "must be in CPU or CUDA memory", f"device {array.device}", lib.Status.UNSUPPORTED)
 
 
+class Block:
+    """Compact device memory of the caller's, of whatever elements."""
+
+    def __init__(self, array: Any, name: str, place: Place) -> None:
+        self.array, self._name = array, name
+        self._adopted = adopt(array, name, place)
+        described = describe(self._adopted, name, written=True)
+        device = place_of(self._adopted).device
+        if device != place.device:
+            got = "CPU memory" if device is None else f"CUDA device {device}"
+            raise lib.invalid(name, f"must be in the memory of images (CUDA device {place.device})", got)
+        shape = tuple(self._adopted.shape)
+        n_elements = int(np.prod(shape, dtype=np.int64))
+        strides = self._adopted.stride() if is_torch(array) else self._adopted.strides
+        # The stride of an axis of one element says nothing.
+        gaps = (extent > 1 and got != want for extent, got, want in zip(shape, strides or (), _compact(shape)))
+        if n_elements and strides is not None and any(gaps):
+            raise lib.invalid(name, "must be compact", f"strides {tuple(strides)}", lib.Status.DTYPE)
+        self.address, self.n_bytes = described.data, n_elements * described.bits // 8
+
+    def place(self) -> Place:
+        """Where work on it is put now: its stream, as far as it names one, may be another than before."""
+        return place_of(self._adopted)._replace(stream=self._stream() or 0)
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Room for float32 numbers, beside it."""
+        return empty(self._adopted, shape, "float32", self._name)
+
+    def check_stream(self, name: str, place: Place) -> None:
+        """That a call works on the stream that the memory is ready on."""
+        _check_stream(self._stream(), name, place)
+
+    def _stream(self) -> int | None:
+        interface = None if is_torch(self.array) else getattr(self.array, "__cuda_array_interface__", None)
+        return _stream_of(self._adopted) if interface is None else _stream_in(interface)
+
+
 def n_samples(images: Any, name: str = "images") -> int:
     """N, the extent of the first axis."""
     if len(images.shape) == 0:
         raise lib.invalid(name, "must have a batch axis", "no axes", lib.Status.SHAPE)
     return int(images.shape[0])
+
+
+def check_shape(array: Any, name: str, shape: Any, rule: str | None = None) -> None:
+    """A shape in the caller's order of axes; ``rule``: how the message has it."""
+    if tuple(array.shape) != tuple(shape):
+        raise lib.invalid(name, f"expected shape {rule or list(shape)}", list(array.shape), lib.Status.SHAPE)
+
+
+def check_rows(labels: Any, n: int) -> None:
+    """Labels of which whole rows are taken: one for each image."""
+    if len(labels.shape) == 0 or labels.shape[0] != n:
+        raise lib.invalid("labels", f"expected shape [{n}, ...]", list(labels.shape), lib.Status.SHAPE)
+
+
+def none_of(images: Any) -> Any:
+    """Images of the same kind in the same place, without a sample."""
+    if not isinstance(images, Borrowed):
+        return images[:0]
+    none = copy.copy(images)
+    none.strides = images.strides or _compact(images.shape)
+    none.shape = (0, *images.shape[1:])
+    return none
 
 
 def empty_like(array: Any, name: str) -> Any:
@@ -315,16 +411,19 @@ def empty_like(array: Any, name: str) -> Any:
     if isinstance(array, np.ndarray):
         return np.empty_like(array, subok=False)
     if array.device[0] == CUDA:
-        return array.namespace(name).empty_like(array.source)
+        return array.namespace(name, "out").empty_like(array.source)
     return np.empty(array.shape, _numpy_dtype(array.dtype, name))
 
 
-def empty(like: Any, shape: tuple[int, ...], dtype: str, name: str) -> Any:
-    """Compact room in the framework of ``like`` and on its device: a tensor beside tensors, else an array."""
+def empty(like: Any, shape: tuple[int, ...], dtype: str, name: str, instead: str = "out") -> Any:
+    """Compact room in the framework of ``like`` and on its device: a tensor beside tensors, else an array.
+
+    ``name``, ``instead``: the argument that ``like`` is, and that by which a caller can give the room.
+    """
     if is_torch(like):
         return like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
     if isinstance(like, Borrowed) and like.device[0] == CUDA:
-        namespace = like.namespace(name)
+        namespace = like.namespace(name, instead)
         return namespace.empty(shape, dtype=getattr(namespace, dtype), device=like.source.device)
     return np.empty(shape, dtype)
 
@@ -356,8 +455,12 @@ def widen_ids(labels: Any) -> Any:
         return labels.astype(np.int64, copy=False) if small else labels
     if is_torch(labels):
         torch = sys.modules["torch"]
-        small = (torch.uint8, torch.int8, torch.int16)
+        small = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32)
         return labels.to(torch.int64) if labels.dtype in small else labels
+    if isinstance(labels, Borrowed) and labels.device[0] in (CPU, CUDA_HOST):
+        code, bits = labels.dtype
+        if (code == 0 and bits < 32) or (code == 1 and bits < 64):
+            return np.array(_Numbers(labels), dtype=np.int64)
     return labels
 
 

@@ -131,7 +131,10 @@ def _load() -> C.CDLL:
         library = C.CDLL(path)
     except OSError as cause:
         raise ImportError(f"the library of miamix cannot be loaded: {cause}") from cause
-    library.miamix_abi_version.restype = C.c_uint32
+    try:
+        library.miamix_abi_version.restype = C.c_uint32
+    except AttributeError as cause:
+        raise ImportError(f"{path} is not the library of miamix: {cause}") from cause
     got = library.miamix_abi_version()
     if got != ABI_VERSION:
         raise ImportError(f"{path} has the interface version {got}, and this package needs {ABI_VERSION}")
@@ -185,6 +188,9 @@ mix = _call("miamix_mix", _P, _U64, _U64, _P, _P, _P, _SIZE, _P, _P, _P, _P, _P)
 apply_maps = _call("miamix_apply_maps", _P, _P, _P, _P, _P, _P)
 backward = _call("miamix_backward", _P, _P, _P, _P, _P, _P)
 masks = _call("miamix_masks", _P, _P, _P, _P, _P)
+cuda_sizes = _call("miamix_cuda_sizes", _P, _P, _P, _P, _P)
+plan_on_device = _call("miamix_plan_on_device", _P, _P, _P, _SIZE, _P, _SIZE, _P)
+plan_upload = _call("miamix_plan_upload", _P, _P, _P)
 check_labels = _call("miamix_check_labels", _P)
 cuda_device_of = _call("miamix_cuda_device_of", _P, _P)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as C
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
@@ -51,7 +52,8 @@ class Parameters(TypedDict, total=False):
     merge: Literal["product", "sum"]
     """How the masks of a sample's layers become one (Eq. 10, Eq. 11). Default ``product``."""
     label_weight: Literal["merged", "drawn"]
-    """``merged``: the mean of the merged mask (Eq. 12); ``drawn``: what the drawn ratios add up to. Default ``merged``."""
+    """``merged``: the mean of the merged mask (Eq. 12); ``drawn``: from the drawn ratios alone, their sum under ``sum``, 1
+    minus it under ``product`` (refused with ``keep``). Default ``merged``."""
     lambda_reading: Literal["complement", "keep"]
     """``complement``: a layer gives the share lambda to the partner; ``keep``: it keeps it. Default ``complement``."""
     gaussian_sigma: Literal["paper", "area"]
@@ -149,6 +151,9 @@ def _real(name: str, value: Any) -> float:
         raise lib.invalid(name, "must be a number", repr(value))
     try:
         return float(value)
+    except OverflowError:
+        # The core says that it must be finite.
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise lib.invalid(name, "must be a number", repr(value)) from None
 

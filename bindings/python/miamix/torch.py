@@ -6,9 +6,11 @@ module ──> miamix::mix ──> the C library          DataLoader ──> Col
 import ctypes as C
 import functools
 import json
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -25,7 +27,7 @@ from . import _library as lib
 from . import _mix
 from ._parameters import integer
 
-__all__ = ["Collate", "MiAMix", "NumberedBatches", "NumberedDataset", "data_loader", "mix"]
+__all__ = ["Collate", "DevicePlan", "MiAMix", "NumberedBatches", "NumberedDataset", "data_loader", "mix"]
 
 
 # The operator
@@ -84,6 +86,19 @@ def mix(
     mixed_images, mixed_labels [N, K] float32, label_weight [N] float32, partner_index [N] int64
     """
     operator = _operator(settings, training)
+    position = _scalar(seed, "seed"), _scalar(first_sample, "first_sample")
+    return _mixed(lib.mix, operator, position, images, partner_images, labels)
+
+
+def _mixed(
+    call: Any,
+    operator: _mix.MiAMix,
+    plan: tuple[int, ...],
+    images: torch.Tensor,
+    partner_images: torch.Tensor | None,
+    labels: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The results of ``miamix_mix`` or ``miamix_apply``; ``plan``: what comes between the operator and the images."""
     nhwc = operator.layout == "NHWC"
     labels = arrays.widen_ids(labels)
     results = _results(images, labels, operator.num_classes)
@@ -96,11 +111,12 @@ def mix(
         _describe(results[2], "label_weight"),
         _describe(results[3], "partner_index"),
     ]
+    if nhwc and partner_images is not None:
+        arrays.check_shape(partner_images, "partner_images", images.shape)
     source, partner, ids, *outputs = [None if tensor is None else C.byref(tensor) for tensor in tensors]
-    plan = _scalar(seed, "seed"), _scalar(first_sample, "first_sample")
     place = arrays.place_of(images)
     with place.current():
-        lib.mix(operator._op.address, *plan, source, partner, ids, operator.num_classes or 0, *outputs, place.stream)
+        call(operator._op.address, *plan, source, partner, ids, operator.num_classes or 0, *outputs, place.stream)
     return results
 
 
@@ -144,10 +160,16 @@ def _mix_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of the images and of the partner images; of one view the sum of both, and an empty tensor."""
     operator = _operator(settings, training)
-    nhwc = operator.layout == "NHWC"
     plan = operator.draw(
         grad_mixed.shape, seed=_scalar(seed, "seed"), first_sample=_scalar(first_sample, "first_sample")
     )
+    return _unmixed(operator, plan, grad_mixed, two_views)
+
+
+def _unmixed(
+    operator: _mix.MiAMix, plan: _mix.Plan | _mix.DevicePlan, grad_mixed: torch.Tensor, two_views: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    nhwc = operator.layout == "NHWC"
     grad_images, grad_partner = _gradients(grad_mixed, two_views)
     source = _describe(grad_mixed, "grad_mixed", nhwc)
     images = _describe(grad_images, "grad_images", nhwc)
@@ -181,19 +203,137 @@ def _backward(ctx: Any, grad_mixed: torch.Tensor, grad_labels: torch.Tensor, *_:
     if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
         images, partner = _mix_backward(grad_mixed, seed, first_sample, ctx.training, ctx.two_views, ctx.settings)
     if ctx.needs_input_grad[2]:
-        # Row i went into mixed row i by its weight, and into each row whose partner it is by what that one leaves.
-        weight = label_weight.detach()[:, None]
-        shares = (1 - weight) * grad_labels
-        labels = weight * grad_labels
-        if labels.is_cuda:
-            # index_add's order changes from run to run there; this one sorts the rows first.
-            labels = labels.index_put((partner_index,), shares, accumulate=True)
-        else:
-            labels = labels.index_add(0, partner_index, shares)
+        labels = _labels_backward(grad_labels, label_weight, partner_index)
     return images, partner if ctx.two_views else None, labels, None, None, None, None
 
 
+def _labels_backward(
+    grad_labels: torch.Tensor, label_weight: torch.Tensor, partner_index: torch.Tensor
+) -> torch.Tensor:
+    # Row i went into mixed row i by its weight, and into each row whose partner it is by what that one leaves.
+    weight = label_weight.detach()[:, None]
+    shares = (1 - weight) * grad_labels
+    labels = weight * grad_labels
+    if labels.is_cuda:
+        # index_add's order changes from run to run there; this one sorts the rows first.
+        return labels.index_put((partner_index,), shares, accumulate=True)
+    return labels.index_add(0, partner_index, shares)
+
+
 mix.register_autograd(_backward, setup_context=_setup_context)
+
+
+# The same under a plan in device memory
+
+
+class DevicePlan(_mix.DevicePlan):
+    """A :class:`miamix.DevicePlan` for the plans of a module's run: :meth:`MiAMix.plan_on_device` makes it."""
+
+    def __init__(self, module: "MiAMix", mix: _mix.MiAMix, images: torch.Tensor, memory: dict[str, Any]) -> None:
+        super().__init__(mix, images, **memory)
+        self._module = module
+        #: What the operator knows it by.
+        self.number: int = self._handle.address or 0
+        _PLANS[self.number] = self
+
+    def redraw(self, *, seed: int | None = None, first_sample: int | None = None) -> _mix.Plan:
+        """Draw a plan, and upload it on the current stream.
+
+        In evaluation, and where the module is not ``enabled``, the plan leaves images as they are and gives each sample
+        its own label alone; label smoothing is that of the captured call.
+
+        Parameters
+        ----------
+        seed, first_sample : int, optional
+            As for a call of the module: with neither its running counter is taken, and goes on in training.
+
+        Returns
+        -------
+        miamix.Plan
+            What was uploaded.
+        """
+        module = self._module
+        n, counted = self.shape[0], seed is None and first_sample is None
+        if counted:
+            first_sample = int(module.next_sample) + module.rank * n
+        bits = int(module.seed) if seed is None else seed
+        mixing = module.training and module.enabled
+        drawing = self.mix if mixing else _operator(module.settings, False)
+        plan = drawing.draw(self.shape, seed=bits, first_sample=first_sample)
+        self.upload(plan)
+        if counted and module.training:
+            module.next_sample += module.world_size * n
+        return plan
+
+
+#: By their numbers: an operator of torch takes no object.
+_PLANS: weakref.WeakValueDictionary[int, DevicePlan] = weakref.WeakValueDictionary()
+
+
+@torch.library.custom_op(
+    "miamix::mix_planned",
+    mutates_args=(),
+    schema="(Tensor images, Tensor? partner_images, Tensor labels, Tensor plan, int number, str settings) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _mix_planned(
+    images: torch.Tensor,
+    partner_images: torch.Tensor | None,
+    labels: torch.Tensor,
+    plan: torch.Tensor,
+    number: int,
+    settings: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``miamix::mix`` under what is in ``plan``, the memory of the plan of that number."""
+    held = _PLANS[number]  # to the end of the call
+    operator = _operator(settings, True)
+    if operator.layout == "NHWC":
+        operator._check_shapes(held, images, partner_images, images)
+    return _mixed(lib.apply, operator, (held.number,), images, partner_images, labels)
+
+
+@_mix_planned.register_fake
+def _(images, partner_images, labels, plan, number, settings):  # type: ignore[no-untyped-def]
+    return _results(images, labels, json.loads(settings)["num_classes"])
+
+
+@torch.library.custom_op(
+    "miamix::mix_planned_backward",
+    mutates_args=(),
+    schema="(Tensor grad_mixed, Tensor plan, int number, bool two_views, str settings) -> (Tensor, Tensor)",
+)
+def _mix_planned_backward(
+    grad_mixed: torch.Tensor, plan: torch.Tensor, number: int, two_views: bool, settings: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _unmixed(_operator(settings, True), _PLANS[number], grad_mixed, two_views)
+
+
+@_mix_planned_backward.register_fake
+def _(grad_mixed, plan, number, two_views, settings):  # type: ignore[no-untyped-def]
+    return _gradients(grad_mixed, two_views)
+
+
+def _setup_planned_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    _, partner_images, _, plan, ctx.number, ctx.settings = inputs
+    _, _, label_weight, partner_index = output
+    # What is uploaded before the gradient is an error of autograd's: the memory is not what it was.
+    ctx.save_for_backward(plan, label_weight, partner_index)
+    ctx.two_views = partner_images is not None
+    # The graph of autograd may outlive whoever made the plan.
+    ctx.held = _PLANS[ctx.number]
+
+
+def _planned_backward(ctx: Any, grad_mixed: torch.Tensor, grad_labels: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    plan, label_weight, partner_index = ctx.saved_tensors
+    images = partner = labels = None
+    if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+        images, partner = _mix_planned_backward(grad_mixed, plan, ctx.number, ctx.two_views, ctx.settings)
+    if ctx.needs_input_grad[2]:
+        labels = _labels_backward(grad_labels, label_weight, partner_index)
+    return images, partner if ctx.two_views else None, labels, None, None, None
+
+
+_mix_planned.register_autograd(_planned_backward, setup_context=_setup_planned_context)
 
 
 class MiAMix(torch.nn.Module):
@@ -264,6 +404,38 @@ class MiAMix(torch.nn.Module):
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, targets={self.targets!r}"
 
+    def plan_on_device(
+        self, images: torch.Tensor, *, buffer: Any = None, workspace: Any = None, gradients: bool = False
+    ) -> DevicePlan:
+        """Make room for a plan in CUDA memory, which a captured graph follows::
+
+            plan = module.plan_on_device(images)
+            plan.redraw()  # before the capture, which also loads the kernels
+            with torch.cuda.graph(graph):
+                mixed, targets = module(images, labels, plan=plan)
+                ...  # the rest of the step
+            for new_images, new_labels in loader:
+                images.copy_(new_images), labels.copy_(new_labels)
+                plan.redraw()  # the next plan of the run
+                graph.replay()
+
+        Parameters
+        ----------
+        images : as of a call, on a CUDA device
+            A batch of the shape and on the device that the plan is for. Its elements are not looked at.
+        buffer, workspace : compact tensor, optional
+            As of :meth:`miamix.MiAMix.plan_on_device`; made by torch without.
+        gradients : bool
+            Make the workspace large enough for gradients of the images, too, which takes N·H·W floats more.
+
+        Returns
+        -------
+        DevicePlan
+            Keep it, images, labels and results as long as the graph.
+        """
+        memory = {"buffer": buffer, "workspace": workspace, "gradients": gradients}
+        return DevicePlan(self, _operator(self.settings, True), images, memory)
+
     def forward(
         self,
         images: torch.Tensor,
@@ -271,6 +443,7 @@ class MiAMix(torch.nn.Module):
         partner: torch.Tensor | None = None,
         seed: torch.Tensor | None = None,
         first_sample: torch.Tensor | None = None,
+        plan: DevicePlan | None = None,
     ) -> tuple[torch.Tensor, Any]:
         """Mix a batch.
 
@@ -279,32 +452,53 @@ class MiAMix(torch.nn.Module):
         images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU or a CUDA device; [N, H, W, C] with
             layout NHWC
         labels : [N] integers or [N, K] float32, optional
+            With ``targets="pairs"`` anything of N rows.
         partner : as images, optional
             The same batch under a second, independent augmentation.
         seed, first_sample : one int64, optional
             Together or alone they name the plan (without a seed: the module's; without a first sample: 0). With
             neither the running counter is taken, which goes on in training.
+        plan : DevicePlan, optional
+            In the place of seed and first sample: the plan that was uploaded last is followed, whether the module is
+            in training and ``enabled`` or not. Such a call can be captured into a CUDA graph.
 
         Returns
         -------
         mixed : as images
         targets : [N, K] float32; (labels, labels of the partners, weight [N]) for pairs; None without labels
+
+        Raises
+        ------
+        MiamixError
+            The counter stays where it is.
         """
+        for name, value in (("seed", seed), ("first_sample", first_sample)):
+            if isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name}: must be a tensor of one int64, got {value!r}")
         n = images.shape[0]
-        if first_sample is None:
-            counted = seed is None
+        if plan is not None and not (seed is None and first_sample is None):
+            raise lib.invalid("plan", "must come without seed and first_sample", "both")
+        counted = plan is None and seed is None and first_sample is None
+        if plan is None and first_sample is None:
             first_sample = self.next_sample + self.rank * n if counted else torch.zeros_like(self.next_sample)
-            if counted and self.training:
-                self.next_sample += self.world_size * n
         pairs = self.targets == "pairs"
+        if pairs and labels is not None:
+            arrays.check_rows(labels, n)
         if labels is None or pairs:
             rows, settings = images.new_zeros((n, 0), dtype=torch.float32), self._settings_without_classes
         else:
             rows, settings = labels, self.settings
-        training = self.training and self.enabled
-        mixed, mixed_labels, weight, index = mix(
-            images, partner, rows, self.seed if seed is None else seed, first_sample, training, settings
-        )
+        if plan is not None:
+            if not isinstance(plan, DevicePlan):
+                raise lib.invalid("plan", "must be one of plan_on_device of a module", type(plan).__name__)
+            results = _mix_planned(images, partner, rows, plan.buffer, plan.number, settings)
+        else:
+            training = self.training and self.enabled
+            bits = self.seed if seed is None else seed
+            results = mix(images, partner, rows, bits, first_sample, training, settings)
+        mixed, mixed_labels, weight, index = results
+        if counted and self.training:
+            self.next_sample += self.world_size * n
         if labels is None:
             return mixed, None
         return mixed, (labels, labels[index], weight) if pairs else mixed_labels
@@ -451,8 +645,24 @@ def data_loader(
     ``loader.batch_sampler.next_sample``.
 
     Arguments are those of ``DataLoader``, and those of :class:`NumberedBatches` and :class:`Collate`.
+
+    Raises
+    ------
+    MiamixValueError
+        For a sampler beside ``shuffle``, and a batch sampler beside what makes batches.
     """
-    if batch_sampler is None:
+    if sampler is not None and shuffle:
+        raise lib.invalid("shuffle", "must be False beside a sampler", shuffle)
+    if batch_sampler is not None:
+        for name, value, is_given in (
+            ("batch_size", batch_size, batch_size != 1),
+            ("shuffle", shuffle, shuffle),
+            ("sampler", sampler, sampler is not None),
+            ("drop_last", drop_last, drop_last),
+        ):
+            if is_given:
+                raise lib.invalid(name, "must not come beside a batch_sampler", value)
+    else:
         if sampler is None:
             given = {"generator": options["generator"]} if "generator" in options else {}
             sampler = RandomSampler(dataset, **given) if shuffle else SequentialSampler(dataset)

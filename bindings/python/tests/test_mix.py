@@ -131,6 +131,7 @@ def test_layout_nhwc_is_nchw_transposed():
 
 def test_five_axes_are_more_channels():
     clips = make_images(shape=(4, 2, 3, 8, 9))
+    assert miamix.MiAMix().draw(clips.shape, seed=1).shape == (4, 8, 9)
     mixed, _ = miamix.MiAMix()(clips, seed=1)
     assert mixed.shape == clips.shape
     assert same(mixed.reshape(4, 6, 8, 9), miamix.MiAMix()(clips.reshape(4, 6, 8, 9), seed=1)[0])
@@ -305,6 +306,19 @@ sys.exit(0 if ready and os.read(read, 1) == b"1" else 1)
 
 def test_a_forked_child_goes_on_mixing():
     assert subprocess.run([sys.executable, "-c", FORK], timeout=120).returncode == 0
+
+
+def test_sizes_on_a_device_need_no_device():
+    mix, larger = miamix.MiAMix(), miamix.MiAMix(k_max=8, layout="NHWC")
+    sizes = mix.cuda_sizes((5, 3, 13, 17))
+    assert sizes == mix.cuda_sizes((5, 13, 17)) and sizes._fields == ("plan", "workspace", "backward_workspace")
+    # Masks of float32 more, in whole parts of 256 bytes.
+    assert sizes.backward_workspace - sizes.workspace == -(-5 * 13 * 17 * 4 // 256) * 256
+    assert larger.cuda_sizes((5, 13, 17, 3)).plan > sizes.plan
+    with pytest.raises(miamix.MiamixValueError, match="height: must be in 1..=32768"):
+        mix.cuda_sizes((5, 3, 0, 17))
+    with pytest.raises(miamix.MiamixValueError, match="images: must be in CUDA memory, got CPU memory"):
+        mix.plan_on_device(make_images())
 
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -244,7 +244,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "a bf16 NaN may round to infinity or to 0",
     },
     Mutant {
-        file: "src/cpu/labels.rs",
+        file: "src/config.rs",
         find: "[(1.0 - smoothing) + share, share]",
         replace: "[1.0 - (smoothing - share), share]",
         fault: "label smoothing rounds in another order",

@@ -29,7 +29,7 @@ use std::ffi::c_void;
 /// @param[in]  stream         Of the device where the tensors are, a CUstream or cudaStream_t, or NULL for the default
 ///                            stream of the current context, and of the device's primary context on a thread that
 ///                            has none; ignored for tensors in CPU memory.
-/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success. The address range of an output
+/// @return MIAMIX_STATUS_OK, or an error; outputs are complete only on success. The address range of an output
 ///         must overlap no input's and no other output's.
 ///
 /// Threads: op and plan may be shared; the tensors are the call's alone as far as it writes them.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn miamix_mix(
 /// @param[in]  partner_maps The maps of partner_images; NULL to use maps twice.
 /// @param[out] mixed_maps   As maps; must overlap neither.
 /// @param[in]  stream       As for miamix_apply().
-/// @return MIAMIX_STATUS_OK, or an error; mixed_maps is written only on success.
+/// @return MIAMIX_STATUS_OK, or an error; mixed_maps is complete only on success.
 ///
 /// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn miamix_apply_maps(
 /// @param[out] masks        [N, H, W] of float32, 1 keeps the primary pixel; may be NULL.
 /// @param[out] label_weight [N] of float32; may be NULL.
 /// @param[in]  stream       As for miamix_apply().
-/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must not overlap.
+/// @return MIAMIX_STATUS_OK, or an error; outputs are complete only on success, and must not overlap.
 ///
 /// Threads: as for miamix_apply().
 #[unsafe(no_mangle)]
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn miamix_masks(
 /// @param[out] grad_images         As grad_mixed.
 /// @param[out] grad_partner_images As grad_mixed; NULL where images served twice: grad_images gets the sum of both.
 /// @param[in]  stream              As for miamix_apply().
-/// @return MIAMIX_STATUS_OK, or an error; outputs are written only on success, and must overlap neither grad_mixed
+/// @return MIAMIX_STATUS_OK, or an error; outputs are complete only on success, and must overlap neither grad_mixed
 ///         nor each other.
 ///
 /// Threads: as for miamix_apply().

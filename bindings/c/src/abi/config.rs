@@ -39,7 +39,8 @@ pub enum miamix_merge {
 pub enum miamix_label_weight {
     /// The mean of the merged mask.
     Merged = 0,
-    /// What the drawn ratios add up to.
+    /// What follows from the drawn ratios alone: their sum under MIAMIX_MERGE_SUM, 1 minus it under
+    /// MIAMIX_MERGE_PRODUCT; refused with MIAMIX_MERGE_PRODUCT and MIAMIX_LAMBDA_READING_KEEP.
     Drawn = 1,
 }
 
@@ -57,7 +58,7 @@ pub enum miamix_lambda_reading {
 pub enum miamix_gaussian_sigma {
     /// sigma^2 = g H W, as published.
     Paper = 0,
-    /// sigma^2 = g H W / (2 pi), under which the Gaussian's whole area is g H W.
+    /// sigma^2 = g H W / (2 pi), under which the whole area of a round Gaussian is g H W.
     Area = 1,
 }
 

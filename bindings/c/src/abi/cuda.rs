@@ -58,9 +58,9 @@ pub unsafe extern "C" fn miamix_cuda_sizes(
     })
 }
 
-/// Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on CUDA tensors take it
-/// as any other plan from then on (before, they are an error: MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads
-/// it but miamix_plan_shape().
+/// Makes a plan in device memory, for one batch shape: miamix_plan_upload() writes it, calls on tensors on the same
+/// device take it as any other plan from then on (before, and on another device, they are an error:
+/// MIAMIX_STATUS_INVALID_ARGUMENT), and nothing else reads it but miamix_plan_shape().
 ///
 /// @param[in]  op, shape       Borrowed. The plan has room for whatever the operator draws for the shape.
 /// @param[in]  buffer          Device memory of the caller's, aligned to 16 bytes, there as long as the plan is used.
@@ -98,8 +98,8 @@ pub unsafe extern "C" fn miamix_plan_on_device(
 ///
 /// @param[in] plan        Borrowed; it may be freed, or drawn again, as soon as the call returns.
 /// @param[in] device_plan Borrowed; from miamix_plan_on_device(), for the shape of plan.
-/// @param[in] stream      As for miamix_apply(), but that NULL needs a current context. It must not be being captured:
-///                        MIAMIX_STATUS_UNSUPPORTED.
+/// @param[in] stream      As for miamix_apply(), the device being that of the memory of device_plan. It must not be
+///                        being captured: MIAMIX_STATUS_UNSUPPORTED.
 /// @return MIAMIX_STATUS_OK, or an error, MIAMIX_STATUS_UNSUPPORTED too for a plan with more layers than there is room
 ///         for.
 ///
@@ -121,9 +121,9 @@ pub unsafe extern "C" fn miamix_plan_upload(
 /// error: since the last check, in any call on the context of the stream, as far as the device has come. Does not
 /// wait for it, so that a training loop can ask at each step.
 ///
-/// @param[in] stream As for miamix_apply(), but that NULL needs a current context.
-/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT, once, with a message that names the last such sample of
-///         its batch; or another error.
+/// @param[in] stream As for miamix_apply(), the device being 0, as in the CUDA runtime.
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT with a message that names the last such sample of its
+///         batch, and OK again from then on, unless more was met meanwhile; or another error.
 ///
 /// Threads: any; one that asks takes the answer away from the others.
 #[unsafe(no_mangle)]

@@ -58,6 +58,17 @@ pub(super) unsafe fn plan_at(
     if data.is_null() && bytes > 0 {
         return Err(Error::invalid("workspace", "must not be NULL where it has bytes", "NULL").into());
     }
+    // Each call checks it again; here nobody is in the middle of a capture.
+    if !data.is_null() {
+        let needed = op.cuda_workspace_bytes(shape)?;
+        if !data.addr().is_multiple_of(256) {
+            let rule = "must be the address of device memory, a multiple of 256";
+            return Err(Error::invalid("workspace", rule, format_args!("{data:?}")).into());
+        }
+        if bytes < needed {
+            return Err(Error::invalid("workspace", format!("must have at least {needed} bytes"), bytes).into());
+        }
+    }
     Ok(miamix_plan(Held::Device(plan, (!data.is_null()).then_some(Workspace { data, bytes }))))
 }
 
@@ -69,7 +80,12 @@ pub(super) unsafe fn upload(plan: &miamix_plan, device_plan: &miamix_plan, strea
     let Held::Device(device_plan, _) = &device_plan.0 else {
         return Err(Error::Unsupported("device_plan: must be one of miamix_plan_on_device()".into()).into());
     };
-    Ok(unsafe { device_plan.upload(plan.host()?, CudaStream(stream)) }?)
+    let plan = plan.host()?;
+    // Any other stream has a device of its own.
+    let device = if stream.is_null() { device_plan.device()? } else { 0 };
+    let stream = CudaStream(stream);
+    let _current = CurrentCudaDevice::for_stream(stream, device)?;
+    Ok(unsafe { device_plan.upload(plan, stream) }?)
 }
 
 /// [`super::cuda::miamix_check_labels`].
@@ -77,7 +93,9 @@ pub(super) unsafe fn upload(plan: &miamix_plan, device_plan: &miamix_plan, strea
 /// # Safety
 /// The stream is live.
 pub(super) unsafe fn check_labels(stream: *mut c_void) -> Result<()> {
-    Ok(unsafe { check_cuda_labels(CudaStream(stream)) }?)
+    let stream = CudaStream(stream);
+    let _current = CurrentCudaDevice::for_stream(stream, 0)?;
+    Ok(unsafe { check_cuda_labels(stream) }?)
 }
 
 /// [`super::cuda::miamix_cuda_device_of`].

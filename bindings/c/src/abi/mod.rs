@@ -39,7 +39,8 @@
 //! miamix_last_error_message(), "name: rule, got value". Arguments are checked before anything is
 //! written. NULL where it is not allowed, numbers out of range and sizes that overflow are errors; what
 //! cannot be checked is that memory is there: addresses, shapes and strides must be true. After
-//! MIAMIX_STATUS_OUT_OF_MEMORY alone, which can come in the middle of the work, outputs may be written in part.
+//! MIAMIX_STATUS_OUT_OF_MEMORY, MIAMIX_STATUS_CUDA and MIAMIX_STATUS_INTERNAL, which can come in the middle of the
+//! work, outputs may be written in part; after any other error they are as they were.
 //!
 //! Versions. Within one ABI version (MIAMIX_ABI_VERSION) functions, numbers and layouts are only added to.
 //! Structs that may grow begin with struct_size, the size that the caller was compiled with.

@@ -134,8 +134,8 @@ pub unsafe extern "C" fn miamix_plan_redraw(
 /// @param[in]  json     Borrowed; UTF-8, a terminator is not needed.
 /// @param[in]  length   Bytes of json, without a terminator.
 /// @param[out] out_plan Owned by the caller; release with miamix_plan_free().
-/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer;
-///         out_plan is written only on success.
+/// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_PLAN with a message that names the sample and the layer; out_plan is
+///         written only on success. Where memory for the text's numbers cannot be had the process is aborted.
 ///
 /// Threads: a plan may be shared by any number of threads.
 #[unsafe(no_mangle)]
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn miamix_plan_from_json(
 /// @param[in]  capacity Bytes of room in buffer, more than *length.
 /// @param[out] length   Bytes of the text without the terminator. Written even where the room is too small.
 /// @return MIAMIX_STATUS_OK, or MIAMIX_STATUS_INVALID_ARGUMENT where the room is too small; then nothing is
-///         written to buffer.
+///         written to buffer. Where memory for the text cannot be had the process is aborted.
 ///
 /// Threads: any; the plan may be shared.
 #[unsafe(no_mangle)]

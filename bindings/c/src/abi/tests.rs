@@ -466,6 +466,19 @@ fn a_graph_captured_on_a_cuda_device_takes_uploaded_plans() {
             assert!(last_error().starts_with("labels[6]: must be below num_classes"), "{}", last_error());
             assert_eq!(unsafe { miamix_check_labels(stream) }, Status::Ok);
         }
+        // No context is current on this thread: the default stream is that of the plan's device, and of device 0.
+        for (device, default) in [(1, stand_in.stream(5)), (0, stand_in.stream(4))] {
+            stand_in.set_device_of_addresses(device);
+            let copied = stand_in.copied();
+            assert_eq!(unsafe { miamix_plan_upload(plan, device_plan, null_mut()) }, Status::Ok, "{}", last_error());
+            assert_eq!(stand_in.copied(), copied);
+            stand_in.run(default);
+            assert_eq!(stand_in.copied(), copied + 1);
+        }
+        assert_eq!(apply(device_plan), Status::Ok, "{}", last_error());
+        stand_in.run(stream);
+        assert_eq!(unsafe { miamix_check_labels(null_mut()) }, Status::InvalidArgument);
+        assert_eq!(unsafe { miamix_check_labels(null_mut()) }, Status::Ok);
         let mut read = shape;
         assert_eq!(unsafe { miamix_plan_shape(device_plan, &raw mut read) }, Status::Ok);
         assert_eq!([read.samples, read.height, read.width], [7, 61, 47]);
@@ -482,6 +495,12 @@ fn a_graph_captured_on_a_cuda_device_takes_uploaded_plans() {
     assert!(last_error().starts_with("buffer: must have at least "), "{}", last_error());
     assert_eq!(on_device(plan_bytes, null_mut(), 1).0, Status::InvalidArgument);
     assert_eq!(last_error(), "workspace: must not be NULL where it has bytes, got NULL");
+    assert_eq!(on_device(plan_bytes, workspace, bytes - 1).0, Status::InvalidArgument);
+    let error = format!("workspace: must have at least {bytes} bytes, got {}", bytes - 1);
+    assert_eq!(last_error(), error);
+    assert_eq!(on_device(plan_bytes, workspace.wrapping_add(8), bytes).0, Status::InvalidArgument);
+    let error = "workspace: must be the address of device memory, a multiple of 256, got 0x";
+    assert!(last_error().starts_with(error), "{}", last_error());
     let mut device = -1;
     assert_eq!(unsafe { miamix_cuda_device_of(buffer.cast(), &raw mut device) }, Status::Ok, "{}", last_error());
     assert_eq!(device, 0);

@@ -148,7 +148,7 @@ pub static ATTRIBUTES: &[Attribute] = &[
     ),
     Attribute::new(
         c"label_weight",
-        "`merged`: the mean of the merged mask; `drawn`: what the drawn ratios add up to",
+        "`merged`: the mean of the merged mask; `drawn`: from the drawn ratios alone, Σλ under `sum`, 1 − Σλ under `product` (not with `keep`)",
         switch!(LabelWeight, "label_weight", config.label_weight),
     ),
     Attribute::new(

@@ -1,4 +1,5 @@
-/* Forks while three threads mix: each child, and now and then a child of a child, mixes with what its parent had.
+/* First a child that is the first to make an operator: with n_threads 0 it works alone, as one worker of many.
+ * Then forks while three threads mix: each child, and now and then a child of a child, mixes with what its parent had.
  *
  *     forks [NUMBER]     (1000; 0: the three threads alone)
  */
@@ -6,6 +7,7 @@
 
 #include "miamix.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +89,39 @@ static miamix_op *op_of(uint32_t n_threads) {
     return op;
 }
 
+/* How many threads this process has. */
+static int n_threads_here(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    int n = 0;
+    while (tasks != NULL && readdir(tasks) != NULL) {
+        n++;
+    }
+    if (tasks != NULL) {
+        closedir(tasks);
+    }
+    return n - 2; /* without . and .. */
+}
+
+/* As a data loader's worker does where the operator is made when it is first needed. */
+static void make_in_a_child(const miamix_shape *shape) {
+    pid_t pid;
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0) {
+        static float out[ELEMENTS];
+        miamix_op *op = op_of(0);
+        alarm(DEADLINE_S);
+        if (miamix_plan_draw(op, shape, 7, 0, &plan) != MIAMIX_STATUS_OK) {
+            _exit(1);
+        }
+        works(op, out);
+        printf("made in a child: %d thread\n", n_threads_here());
+        fflush(stdout);
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+}
+
 int main(int argc, char **argv) {
     const int n_forks = argc > 1 ? atoi(argv[1]) : 1000;
     const miamix_shape shape = {N, SIDE, SIDE};
@@ -95,6 +130,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < ELEMENTS; i++) {
         images[i] = (float)(i % 8191);
     }
+    make_in_a_child(&shape);
     by_default = op_of(0), two_threads = op_of(2), three_threads = op_of(3);
     if (miamix_plan_draw(by_default, &shape, 7, 0, &plan) != MIAMIX_STATUS_OK) {
         printf("%s\n", miamix_last_error_message());

@@ -366,6 +366,8 @@ void test_plans(const miamix::Op& op) {
     THROWS(InvalidArgument, INVALID_ARGUMENT, "sample: must be below the batch size 5, got 5", plan.n_layers(samples));
     THROWS(PlanError, PLAN, "plan: text: invalid utf-8 sequence of 1 bytes from index 0",
            miamix::Plan::from_json("\xff"));
+    THROWS(PlanError, PLAN, "plan: text: EOF while parsing a value at line 1 column 0",
+           miamix::Plan::from_json(std::string_view()));
 }
 
 /// The outputs of one call.

@@ -4,6 +4,6 @@ package ai.miamix;
 public enum GaussianSigma {
     /** σ² = g·H·W, as published (Eq. 4). */
     PAPER,
-    /** σ² = g·H·W / 2π, under which the Gaussian's whole area is g·H·W. */
+    /** σ² = g·H·W / 2π, under which the whole area of a round Gaussian is g·H·W. */
     AREA
 }

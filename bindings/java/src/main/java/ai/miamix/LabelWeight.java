@@ -4,6 +4,6 @@ package ai.miamix;
 public enum LabelWeight {
     /** The mean of the merged mask (Eq. 12). */
     MERGED,
-    /** What the drawn ratios add up to. */
+    /** What follows from the drawn ratios alone: Σλ under sum, 1 − Σλ under product; refused with product and keep. */
     DRAWN
 }
