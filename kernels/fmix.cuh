@@ -219,9 +219,9 @@ __device__ __forceinline__ u32 euclidean_mod(int i, u32 n) {
   return (u32)(rest < 0 ? rest + (int)n : rest);
 }
 
-// The same, where i is mostly in [-n, 2n).
+// The same, where i is mostly in [-n, 2n): of i, i + n and i - n, that in [0, n) is the least without a sign.
 __device__ __forceinline__ u32 near_mod(int i, u32 n) {
-  const u32 near = (u32)(i < 0 ? i + (int)n : i >= (int)n ? i - (int)n : i);
+  const u32 near = min(min((u32)i, (u32)i + n), (u32)i - n);
   return near < n ? near : euclidean_mod(i, n);
 }
 
@@ -342,10 +342,12 @@ __device__ __forceinline__ u64 fmix_threshold(const float* field, u32 pixels, u3
   for (u32 bin = threadIdx.x; bin < BINS; bin += BLOCK) histogram[bin] = 0;
   if (threadIdx.x == 0) common.n_candidates = 0;
   block_extremes(extremes, common);  // its barrier also completes the empty bins
-  // Any monotone map of values to bins serves. A flat field has one bin.
+  // Any monotone map of values to bins serves; adding 2^23 leaves the bin in the low bits. A flat field has one bin.
   const float range = extremes.high - extremes.low, low = extremes.low;
-  const float scale = range > 1e-30f ? (float)BINS / range : 0.0f;
-  const auto bin_of = [&](float value) { return min((u32)((value - low) * scale), (u32)(BINS - 1)); };
+  const float scale = range > 1e-30f ? (float)(BINS - 1) / range : 0.0f;
+  const auto bin_of = [&](float value) {
+    return __float_as_uint(fmaf(value - low, scale, 8388608.0f)) & (BINS - 1);
+  };
   fmix_values(field, pixels, [&](float value, u32) { atomicAdd(histogram + bin_of(value), 1u); });
   __syncthreads();  // the histogram is whole
   fmix_find_bin(histogram, n, common);
@@ -423,6 +425,7 @@ __device__ __forceinline__ void fmix_given(const Fmix& fmix, const Layer& layer,
 #pragma unroll 1
   for (u32 first = warp_index() * 32; first < pixels; first += VALUES_AHEAD * BLOCK) {
     float values[VALUES_AHEAD];
+    u32 own = 0;  // lane k keeps word k
 #pragma unroll
     for (u32 k = 0; k < VALUES_AHEAD; ++k) {
       const u32 i = first + k * BLOCK + lane_index();
@@ -430,10 +433,12 @@ __device__ __forceinline__ void fmix_given(const Fmix& fmix, const Layer& layer,
     }
 #pragma unroll
     for (u32 k = 0; k < VALUES_AHEAD; ++k) {
-      const u32 at = first + k * BLOCK, i = at + lane_index();
+      const u32 i = first + k * BLOCK + lane_index();
       const u32 word = __ballot_sync(FULL_WARP, i < pixels && fmix_key(values[k], i) >= threshold);
-      if (lane_index() == 0 && at < pixels) given[at >> 5] = word;
+      if (lane_index() == k) own = word;
     }
+    const u32 at = first + lane_index() * BLOCK;
+    if (lane_index() < VALUES_AHEAD && at < pixels) given[at >> 5] = own;
   }
   __syncthreads();  // the bits are whole; field and work are free again
 }

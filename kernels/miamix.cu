@@ -13,8 +13,8 @@
 // A gradient is a third kernel, a thread a pixel, after the masks of the whole batch were written by those above.
 //
 // A thread takes GROUP neighbouring pixels of a row, in all channels, so that a mask is evaluated once and read
-// never. Cost: the bytes in sinks.cuh, and for an fmix layer of a large image 20 bytes a pixel of its field, which
-// stay in the second-level cache.
+// never. Cost: the bytes in sinks.cuh, the instructions that ARCHITECTURE.md counts, and for an fmix layer of a large
+// image 20 bytes a pixel of its field, which stay in the second-level cache.
 //
 // Grids depend on shapes and k_max alone, never on what was drawn: a captured graph replays with another plan.
 
