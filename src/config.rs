@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::float_mode::DefaultFloatMode;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::hint::black_box;
 
 /// Most layers a sample can have.
 pub const MAX_LAYERS: usize = 8;
@@ -313,12 +314,13 @@ impl Config {
     /// (1 − ε)·one-hot + ε/K, in f32 and in this order: the labelled class, the others.
     pub(crate) fn one_hot(&self, n_classes: usize) -> [f32; 2] {
         let _mode = DefaultFloatMode::enter();
-        let smoothing = self.label_smoothing;
+        // What is never in memory would be free to be computed before the mode is entered, or after it is left.
+        let smoothing = black_box(self.label_smoothing);
         if smoothing == 0.0 {
             return [1.0, 0.0];
         }
         let share = smoothing / n_classes as f32;
-        [(1.0 - smoothing) + share, share]
+        black_box([(1.0 - smoothing) + share, share])
     }
 
     /// Checks every parameter.

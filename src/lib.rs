@@ -13,8 +13,8 @@
 //! for any number of threads, on every machine and in every language.
 //!
 //! ```
+//! use miamix::ndarray::{Array1, Array4};
 //! use miamix::{Config, Labels, MiaMix};
-//! use ndarray::{Array1, Array4};
 //!
 //! let images = Array4::<f32>::zeros((8, 3, 32, 32));
 //! let labels = Array1::from_iter(0..8i64);
@@ -63,6 +63,8 @@ pub use error::{Error, Result, Status};
 pub use op::{Batch, Labels, MiaMix, Mixed, Output};
 pub use plan::{Augment, BatchShape, Cells, Layer, Plan, Sample, Shape, View, Warp};
 pub use tensor::{Dtype, Element, Images, ImagesMut, MapElement, Maps, MapsMut};
+/// The crates whose arrays and elements this one takes and gives, of the versions that it does so in.
+pub use {half, ndarray};
 
 /// The snippets of the README, which are compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -1,5 +1,7 @@
 //! Sheets of captioned tiles on a neutral ground.
 
+use crate::work::filled;
+use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
@@ -46,8 +48,12 @@ pub struct Canvas(RgbImage);
 
 impl Canvas {
     /// An empty sheet.
-    pub fn new(width: u32, height: u32) -> Self {
-        Canvas(RgbImage::from_pixel(width, height, GROUND))
+    ///
+    /// # Errors
+    /// Where there is not as much memory.
+    pub fn new(width: u32, height: u32) -> Result<Self> {
+        let pixels = filled(&[height as usize, width as usize], GROUND.0, "the sheet of images")?;
+        Ok(Canvas(RgbImage::from_raw(width, height, pixels.into_flattened()).expect("as many pixels as it has")))
     }
 
     /// The sheet.
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn letters_darken_only_their_place() {
-        let mut canvas = Canvas::new(40, 30);
+        let mut canvas = Canvas::new(40, 30).unwrap();
         canvas.text(10, 5, 30, "I", Style::Caption);
         let image = canvas.into_image();
         let inside = |x: u32, y: u32| (10..17).contains(&x) && (5..21).contains(&y);
@@ -144,7 +150,7 @@ mod tests {
 
     #[test]
     fn tiles_lie_where_they_are_put() {
-        let mut canvas = Canvas::new(20, 20);
+        let mut canvas = Canvas::new(20, 20).unwrap();
         canvas.tile(3, 4, &RgbImage::from_fn(2, 2, |x, y| Rgb([x as u8, y as u8, 9])), 2, &[]);
         let image = canvas.into_image();
         assert_eq!(*image.get_pixel(3, 4), Rgb([0, 0, 9]));

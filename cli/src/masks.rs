@@ -9,6 +9,7 @@ use image::RgbImage;
 use miamix::{Config, Method, MiaMix, Plan};
 use ndarray::{Array3, Axis};
 use serde_json::{Value, json};
+use std::io::Cursor;
 use std::path::PathBuf;
 
 /// Draw a gallery of every method's masks.
@@ -99,19 +100,18 @@ pub fn run(args: Args) -> Result<()> {
     op.masks(&plan, Some(masks.view_mut()), Some(&mut kept))?;
 
     let tiles: Vec<Tile> = masks.axis_iter(Axis(0)).map(grey).zip(kept).collect();
-    let sheet = draw(&bands, &tiles, args.size);
-    let name = args.out.display();
-    write_file(&args.out, |path| {
-        sheet.save_with_format(path, image::ImageFormat::Png).with_context(|| format!("{name}: cannot write"))
-    })?;
-    println!("{name}: {} masks", layers.len());
+    let sheet = draw(&bands, &tiles, args.size)?;
+    let mut png = Vec::new();
+    sheet.write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).context("cannot encode the gallery")?;
+    write_file(&args.out, &png)?;
+    println!("{}: {} masks", args.out.display(), layers.len());
     Ok(())
 }
 
 /// A mask and the share of the primary that it keeps.
 type Tile = (RgbImage, f32);
 
-fn draw(bands: &[Vec<Panel>; 2], tiles: &[Tile], size: u32) -> RgbImage {
+fn draw(bands: &[Vec<Panel>; 2], tiles: &[Tile], size: u32) -> Result<RgbImage> {
     let scale = scale_of(size);
     let tile_px = size * scale;
     let (column_px, row_px) = (tile_px + GAP_PX, tile_px + caption_px(2));
@@ -123,7 +123,7 @@ fn draw(bands: &[Vec<Panel>; 2], tiles: &[Tile], size: u32) -> RgbImage {
     let n_panels = bands.iter().map(Vec::len).max().unwrap_or(0) as u32;
     let width = 2 * MARGIN_PX + n_panels * panel_px - PANEL_GAP_PX - GAP_PX;
     let height = 2 * MARGIN_PX + HEAD_PX + bands.iter().map(|band| band_px(band)).sum::<u32>() - GAP_PX;
-    let mut canvas = Canvas::new(width, height);
+    let mut canvas = Canvas::new(width, height)?;
     let title = "MiAMix masks: white keeps the primary pixel, black takes the partner's";
     canvas.text(MARGIN_PX, MARGIN_PX, width - 2 * MARGIN_PX, title, Style::Title);
 
@@ -147,7 +147,7 @@ fn draw(bands: &[Vec<Panel>; 2], tiles: &[Tile], size: u32) -> RgbImage {
         }
         top += band_px(band);
     }
-    canvas.into_image()
+    Ok(canvas.into_image())
 }
 
 fn about(method: Method) -> &'static str {

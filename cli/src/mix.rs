@@ -6,7 +6,7 @@ use crate::canvas::to_u8;
 use crate::output::{MANIFEST, OutputDir};
 use crate::params::{ConfigArgs, parse_seed};
 use crate::photos::{self, Photos};
-use crate::work::{self, ThreadArgs, for_all};
+use crate::work::{self, ThreadArgs, for_all, zeros};
 use anyhow::{Context, Result};
 use image::{GrayImage, RgbImage};
 use miamix::{Batch, BatchShape, Config, Labels, MiaMix, Output, Plan, Threads};
@@ -14,12 +14,13 @@ use ndarray::{Array1, Array2, Array3, Array4, ArrayView3, ArrayView4, ArrayViewM
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// Mix photographs and look at the result.
 ///
 /// Each photograph is cropped to its middle square and resized.
 /// A folder's photographs are one class, and so are those of each folder in it;
-/// a file named by itself is a class of its own.
+/// a file named by itself is a class of its own. Results of earlier runs are left out.
 ///
 /// Written to DIR:
 ///   mixed/0000.png ...   the mixed images
@@ -135,15 +136,26 @@ pub fn run(args: Args) -> Result<()> {
 
 /// The samples' pixels, `[N, H, W, C]`; each photograph is read once.
 fn read(threads: &Threads, found: &Photos, photo: &[usize], size: u32) -> Result<Array4<u8>> {
-    let mut used = photo.to_vec();
-    used.sort_unstable();
-    used.dedup();
-    let pixels = for_all(threads, "reading", used.len(), |i| photos::load(&found.photos[used[i]].path, size))?;
     let side = size as usize;
-    let mut images = Array4::zeros((photo.len(), side, side, 3));
-    for (mut image, index) in images.axis_iter_mut(Axis(0)).zip(photo) {
-        let at = used.binary_search(index).expect("every sample's photograph was read");
-        image.assign(&view(&pixels[at]));
+    let mut images = zeros((photo.len(), side, side, 3), "images")?;
+    let mut first_of = BTreeMap::new();
+    for (sample, &photo) in photo.iter().enumerate() {
+        first_of.entry(photo).or_insert(sample);
+    }
+    let used: Vec<_> = first_of.iter().collect();
+    let places: Vec<_> = images.axis_iter_mut(Axis(0)).map(Mutex::new).collect();
+    for_all(threads, "reading", used.len(), |i| {
+        let (&photo, &sample) = used[i];
+        let image = photos::load(&found.photos[photo].path, size)?;
+        places[sample].lock().expect("no other thread has this place").assign(&view(&image));
+        Ok(())
+    })?;
+    drop(places);
+    for (sample, photo) in photo.iter().enumerate() {
+        let (before, mut rest) = images.view_mut().split_at(Axis(0), sample);
+        if first_of[photo] < sample {
+            rest.index_axis_mut(Axis(0), 0).assign(&before.index_axis(Axis(0), first_of[photo]));
+        }
     }
     Ok(images)
 }
@@ -153,9 +165,9 @@ fn mix(op: MiaMix, images: Array4<u8>, found: &Photos, photo: Vec<usize>, seed: 
     let plan = op.draw(BatchShape::new(n, height, width), seed, 0)?;
     let ids = Array1::from_iter(photo.iter().map(|&photo| found.photos[photo].class as i64));
     let n_classes = found.classes.len();
-    let mut mixed = Array4::zeros(images.dim());
-    let mut masks = Array3::zeros((n, height, width));
-    let mut labels = Array2::zeros((n, n_classes));
+    let mut mixed = zeros(images.dim(), "mixed images")?;
+    let mut masks = zeros((n, height, width), "masks")?;
+    let mut labels = zeros((n, n_classes), "labels")?;
     let mut label_weight = Array1::zeros(n);
     let primary = channels_first(images.view());
     op.apply(

@@ -2,7 +2,7 @@
 
 use crate::output::write_file;
 use crate::params::{ConfigArgs, parse_seed};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use miamix::Dtype;
 use miamix_onnx_model::{DOMAIN, DOMAIN_VERSION, LabelKind, Layout, MAX_CLASSES, ModelSpec, model};
@@ -133,10 +133,9 @@ pub fn run(args: Args) -> Result<()> {
     let out = args.out.clone();
     let spec = spec(args)?;
     let bytes = model(&spec)?;
-    let name = out.display();
-    write_file(&out, |path| std::fs::write(path, &bytes).with_context(|| format!("{name}: cannot write")))?;
+    write_file(&out, &bytes)?;
     let nodes = if spec.masks { "MiAMix and MiAMixMasks" } else { "MiAMix" };
-    println!("{name}: {nodes}, domain {DOMAIN} version {DOMAIN_VERSION}, {} bytes", bytes.len());
+    println!("{}: {nodes}, domain {DOMAIN} version {DOMAIN_VERSION}, {} bytes", out.display(), bytes.len());
     Ok(())
 }
 

@@ -3,20 +3,48 @@
 use anyhow::{Context, Result, bail};
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The file that says what a folder of ours holds.
 pub const MANIFEST: &str = "labels.json";
 
-/// Writes a file, replacing what was there.
-pub fn write_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Writes a file, replacing the one that was there; of a link, the one that it leads to.
+///
+/// Pipes and devices are written to: there is nothing to replace.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.display();
-    let Some(file_name) = path.file_name().filter(|_| !path.is_dir()) else { bail!("{name}: is a folder") };
-    let temp = temp_dir(path)?;
+    let cannot_write = || format!("{name}: cannot write");
+    if let Ok(present) = fs::metadata(path)
+        && !present.is_file()
+    {
+        if present.is_dir() {
+            bail!("{name}: is a folder");
+        }
+        let mut stream = fs::OpenOptions::new().write(true).open(path).with_context(cannot_write)?;
+        return stream.write_all(bytes).with_context(cannot_write);
+    }
+    let path = followed(path).with_context(cannot_write)?;
+    let Some(file_name) = path.file_name() else { bail!("{name}: is a folder") };
+    let temp = temp_dir(&path)?;
     let new = temp.path().join(file_name);
-    write(&new)?;
-    fs::rename(&new, path).with_context(|| format!("{name}: cannot write"))
+    fs::write(&new, bytes).with_context(cannot_write)?;
+    fs::rename(&new, &path).with_context(cannot_write)
+}
+
+/// Where a path's links lead to, whether there is a file or not.
+fn followed(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        if !path.is_symlink() {
+            return Ok(path);
+        }
+        let goal = fs::read_link(&path)?;
+        path = path.parent().unwrap_or(Path::new("")).join(goal);
+    }
+    Err(std::io::Error::other("its links lead to no end"))
 }
 
 /// A folder of results.
@@ -59,18 +87,24 @@ impl OutputDir {
         self.temp.path().join("new")
     }
 
-    /// Moves what was written to its place; what an earlier run left there goes.
+    /// Moves what was written to its place; what else an earlier run left there goes.
+    ///
+    /// # Errors
+    /// If a folder lies where a file goes, or a file where a folder goes: nothing has changed then.
     pub fn publish(self) -> Result<()> {
-        let new = self.path();
-        let moved = if self.target.exists() {
-            self.stale
-                .iter()
-                .try_for_each(|file| fs::remove_file(self.target.join(file)))
-                .and_then(|()| move_into(&new, &self.target))
-        } else {
-            fs::rename(&new, &self.target)
-        };
-        moved.with_context(|| format!("{}: cannot write", self.target.display()))
+        let (new, target) = (self.path(), &self.target);
+        let cannot_write = || format!("{}: cannot write", target.display());
+        if !target.exists() {
+            return fs::rename(&new, target).with_context(cannot_write);
+        }
+        if let Some(conflict) = conflict(&new, target).with_context(cannot_write)? {
+            let (present, wanted) = if conflict.is_dir() { ("folder", "file") } else { ("file", "folder") };
+            bail!("{}: is a {present}, where a {wanted} is to go", conflict.display());
+        }
+        let written: HashSet<_> = files(&new).with_context(cannot_write)?.into_iter().collect();
+        move_into(&new, target).with_context(cannot_write)?;
+        let mut stale = self.stale.iter().filter(|file| !written.contains(*file));
+        stale.try_for_each(|file| fs::remove_file(target.join(file))).with_context(cannot_write)
     }
 }
 
@@ -90,7 +124,7 @@ fn temp_dir(target: &Path) -> Result<TempDir> {
 }
 
 /// The files that the folder's manifest says are ours, by their path in it.
-fn ours(dir: &Path) -> HashSet<PathBuf> {
+pub fn ours(dir: &Path) -> HashSet<PathBuf> {
     #[derive(serde::Deserialize)]
     struct Manifest {
         producer: String,
@@ -117,6 +151,26 @@ fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// What lies in one folder where it keeps a file or folder of another one from going there.
+fn conflict(from: &Path, to: &Path) -> std::io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if !target.exists() {
+            continue;
+        }
+        let found = match (entry.file_type()?.is_dir(), target.is_dir()) {
+            (true, true) => conflict(&entry.path(), &target)?,
+            (false, false) => None,
+            _ => Some(target),
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Moves the files of one folder into another, folder by folder.

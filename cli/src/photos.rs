@@ -1,5 +1,6 @@
 //! Photographs: where they are, what class they have, their pixels.
 
+use crate::output;
 use anyhow::{Context, Result, anyhow, bail};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, RgbImage, imageops::FilterType};
 use std::collections::{HashMap, HashSet};
@@ -41,7 +42,7 @@ impl Photos {
             if std::fs::metadata(path).with_context(|| format!("{name}: cannot read"))?.is_dir() {
                 let before = found.photos.len();
                 // A folder may be named twice; within one, links may lead back to where they lie.
-                found.add_folder(path, &mut HashSet::new())?;
+                found.add_folder(path, &mut Seen::default())?;
                 if found.photos.len() == before {
                     bail!("{name}: holds no photographs ({})", ENDINGS.join(", "));
                 }
@@ -54,12 +55,13 @@ impl Photos {
         Ok(found)
     }
 
-    /// Adds what is in a folder, unless it is one of those `visited`, by another name perhaps.
-    fn add_folder(&mut self, folder: &Path, visited: &mut HashSet<PathBuf>) -> Result<()> {
+    /// Adds what is in a folder, unless it was there before, by another name perhaps; results are no photographs.
+    fn add_folder(&mut self, folder: &Path, seen: &mut Seen) -> Result<()> {
         let cannot_read = || format!("{}: cannot read", folder.display());
-        if !visited.insert(folder.canonicalize().with_context(cannot_read)?) {
+        if !seen.folders.insert(folder.canonicalize().with_context(cannot_read)?) {
             return Ok(());
         }
+        seen.results.extend(output::ours(folder).into_iter().map(|file| folder.join(file)));
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
             entries.push(entry.with_context(cannot_read)?.path());
@@ -67,8 +69,8 @@ impl Photos {
         entries.sort();
         for path in entries {
             if path.is_dir() {
-                self.add_folder(&path, visited)?;
-            } else if path.extension().is_some_and(is_photo) {
+                self.add_folder(&path, seen)?;
+            } else if path.extension().is_some_and(is_photo) && !seen.results.contains(&path) {
                 let class = self.folder_class(folder);
                 self.photos.push(Photo { path, class });
             }
@@ -96,6 +98,15 @@ impl Photos {
         self.classes.extend(free);
         self.classes.len() - 1
     }
+}
+
+/// What a walk through folders met.
+#[derive(Default)]
+struct Seen {
+    /// Under the names that all paths to them share.
+    folders: HashSet<PathBuf>,
+    /// Files that this program wrote.
+    results: HashSet<PathBuf>,
 }
 
 fn is_photo(extension: &OsStr) -> bool {

@@ -1,8 +1,9 @@
-//! Long work: on several threads, with a progress bar, ended by Ctrl-C.
+//! Long work: on several threads, with a progress bar, ended by Ctrl-C; and memory for it.
 
-use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::{Context, Result, anyhow};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use miamix::{Executor, Threads};
+use ndarray::{Array, Dimension, IntoDimension};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -65,10 +66,46 @@ pub fn bar(verb: &'static str, n: u64) -> ProgressBar {
     ProgressBar::new(n).with_style(style).with_message(verb)
 }
 
+/// `what`, all zero.
+///
+/// # Errors
+/// Where there is not as much memory: `--size`, `--count` and `--rows` may ask for any amount.
+pub fn zeros<T: Clone + Default, I: IntoDimension>(shape: I, what: &str) -> Result<Array<T, I::Dim>> {
+    let shape = shape.into_dimension();
+    let memory = filled(shape.slice(), T::default(), what)?;
+    Ok(Array::from_shape_vec(shape, memory).expect("as many elements as the shape has"))
+}
+
+/// As many elements as the shape has, in the memory for `what`, or an error as [`zeros`] has it.
+pub fn filled<T: Clone>(shape: &[usize], value: T, what: &str) -> Result<Vec<T>> {
+    let len = shape.iter().fold(1usize, |len, &extent| len.saturating_mul(extent));
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(len).map_err(|_| {
+        let bytes = HumanBytes(len.saturating_mul(size_of::<T>()) as u64);
+        anyhow!("out of memory: {bytes} for {what}; a smaller --size, --count or --rows takes less")
+    })?;
+    memory.resize(len, value);
+    Ok(memory)
+}
+
 /// How many threads work.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ThreadArgs {
     /// Threads; 0: one for each core. The number changes no result
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_memory_than_there_can_be_is_an_error() {
+        assert_eq!(zeros::<u32, _>((2, 3), "images").unwrap(), ndarray::Array2::<u32>::zeros((2, 3)));
+        for shape in [(usize::MAX, 1), (usize::MAX, usize::MAX)] {
+            let message = zeros::<u8, _>(shape, "images").unwrap_err().to_string();
+            assert!(message.starts_with("out of memory: 16.00 EiB for images; "), "{message}");
+        }
+    }
 }

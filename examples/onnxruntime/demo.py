@@ -81,7 +81,8 @@ def main():
 
     # The operator comes with the library, and is then a node like any other.
     options = ort.SessionOptions()
-    options.register_custom_ops_library(str(args.library))
+    # A name alone would be looked for where the system has its libraries.
+    options.register_custom_ops_library(str(args.library.resolve()))
     session = ort.InferenceSession(str(args.model), options, providers=["CPUExecutionProvider"])
     inputs = {
         "images": images,
@@ -119,6 +120,7 @@ def main():
         report.append({"sample": i, "class": names[labels[i]], "partner_index": int(partner),
                        "label_weight": float(weight), "mixed_label": shares})
 
+    args.out.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows).save(args.out / "contact-sheet.png")
     (args.out / "labels.json").write_text(json.dumps({"seed": args.seed, "classes": names, "samples": report}, indent=1))
 

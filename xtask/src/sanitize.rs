@@ -68,7 +68,11 @@ pub fn thread(workspace: &Workspace) -> Result<()> {
     // Of the CUDA engine's host code; the stand-in driver is not compiled with the sanitizer.
     let mut on_cuda = sanitizer.cargo_test(&["cuda"]);
     cuda::find_stand_in(workspace, &mut on_cuda)?;
-    command::run(on_cuda.args(["--", "threads_mix_on_streams_of_their_own"]))?;
+    let ran = command::capture(on_cuda.args(["--", "--exact", "threads_mix_on_streams_of_their_own"]))?;
+    print!("{ran}");
+    if !ran.contains("test result: ok. 1 passed") {
+        bail!("the threads on CUDA streams were not run");
+    }
 
     let library = sanitizer.library()?;
     let compile = |name| sanitizer.program(name, "thread", &library);

@@ -21,7 +21,7 @@ pub struct Options {
     /// For every Linux with glibc 2.17 or later (manylinux_2_17): builds through zig.
     #[arg(long)]
     portable: bool,
-    /// Where the wheel goes [default: target/wheel]
+    /// Where the wheel goes, beside what else is there [default: target/wheel]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -38,7 +38,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Packs a library into a wheel in the folder `out`, which then holds nothing else.
+/// Packs a library into a wheel in the folder `out`; what else is there stays.
 pub fn build(workspace: &Workspace, library: &Path, out: &Path) -> Result<PathBuf> {
     let package = workspace.existing("bindings/python")?;
     let venv = builder(workspace)?;
@@ -52,12 +52,17 @@ pub fn build(workspace: &Workspace, library: &Path, out: &Path) -> Result<PathBu
             .arg(package),
         &workspace.log("wheel"),
     )?;
-    folder.replace()?;
-    let mut files = fs::read_dir(out)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    match (files.pop(), files.is_empty()) {
-        (Some(wheel), true) => Ok(wheel),
-        _ => bail!("{} does not hold one wheel", out.display()),
-    }
+    publish(folder, out)
+}
+
+/// Moves the wheel, which is alone in its folder, to where others' files may be.
+fn publish(folder: Partial, out: &Path) -> Result<PathBuf> {
+    let mut files = fs::read_dir(folder.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+    let (Some(wheel), true) = (files.pop(), files.is_empty()) else {
+        bail!("{} does not hold one wheel", folder.path().display());
+    };
+    folder.merge()?;
+    Ok(out.join(wheel))
 }
 
 /// The environment that packs the wheel.
@@ -109,4 +114,23 @@ pub fn portable_library(workspace: &Workspace) -> Result<PathBuf> {
     let library = workspace.target.join(PORTABLE_TARGET).join("release/libmiamix.so");
     fs::metadata(&library).with_context(|| format!("zig left no {}", library.display()))?;
     Ok(library)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_the_callers_keeps_what_it_holds() {
+        let out = std::env::temp_dir().join(format!("miamix-xtask-{}-wheel", std::process::id()));
+        fs::create_dir_all(out.join("thesis")).unwrap();
+        fs::write(out.join("thesis/chapter"), "mine").unwrap();
+        assert!(publish(Partial::of(&out).unwrap(), &out).is_err(), "there is no wheel");
+        let folder = Partial::of(&out).unwrap();
+        fs::write(folder.path().join("miamix.whl"), "new").unwrap();
+        let wheel = publish(folder, &out).unwrap();
+        assert_eq!(fs::read_to_string(wheel).unwrap(), "new");
+        assert_eq!(fs::read_to_string(out.join("thesis/chapter")).unwrap(), "mine");
+        fs::remove_dir_all(out).unwrap();
+    }
 }

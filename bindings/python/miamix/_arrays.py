@@ -7,6 +7,7 @@ array ──> adopt ──> describe ──> the C library, in the place (device
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes as C
 import sys
 from typing import Any, NamedTuple
@@ -72,6 +73,9 @@ class Borrowed:
         if interface is not None:
             self._read_interface(interface, name, device)
             return
+        if device is None:
+            rule = "must have __dlpack_device__ beside __dlpack__"
+            raise lib.invalid(name, rule, type(array).__name__, lib.Status.DTYPE)
         self.device = int(device[0]), int(device[1])
         if self.device[0] in (CPU, CUDA_HOST):
             self._read(array, name, {})
@@ -112,11 +116,16 @@ class Borrowed:
             managed = _Versioned.from_address(_capsule_pointer(capsule, b"dltensor_versioned"))
             self.read_only = bool(managed.flags & 1)
             tensor = managed.tensor
+        elif not _capsule_is_valid(capsule, b"dltensor"):
+            got = f"{type(capsule).__name__} from {type(array).__name__}"
+            raise lib.invalid(name, "must give a capsule of DLPack", got, lib.Status.DTYPE)
         else:
             tensor = _Unversioned.from_address(_capsule_pointer(capsule, b"dltensor")).tensor
         self.capsule = capsule
         self.data = (tensor.data or 0) + tensor.byte_offset
         self.dtype = tensor.code, tensor.bits
+        if tensor.lanes != 1:
+            raise lib.invalid(name, "must have one number in an element", f"{tensor.lanes} lanes", lib.Status.DTYPE)
         axes = C.c_int64 * tensor.ndim
         self.shape = tuple(axes.from_address(tensor.shape)) if tensor.ndim else ()
         self.strides = tuple(axes.from_address(tensor.strides)) if tensor.ndim and tensor.strides else None
@@ -146,6 +155,22 @@ def _device_of(address: int, name: str) -> int:
         except lib.MiamixError as cause:
             raise lib.error(cause.status, f"{name}: is in CUDA memory, and {cause}") from cause
     return device.value
+
+
+class _Numbers:
+    """Numbers in CPU memory of another framework, as NumPy reads them."""
+
+    def __init__(self, array: Borrowed) -> None:
+        dtype = _numpy_dtype(array.dtype, "labels")
+        strides = array.strides or _compact(array.shape)
+        self.source = array
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": array.shape,
+            "typestr": dtype.str,
+            "strides": tuple(stride * dtype.itemsize for stride in strides),
+            "data": (array.data, True),
+        }
 
 
 class _Versioned(C.Structure):
@@ -252,8 +277,11 @@ def _axes(
     if known is not None:
         return known
     order = list(range(len(shape)))
-    if channels_last and len(shape) in (4, 5):
-        order.insert(-2, order.pop())
+    if channels_last:
+        # Here, as the core would name the axes in its own order.
+        if len(shape) != 4:
+            raise lib.invalid(name, "expected shape [N, H, W, C]", list(shape), lib.Status.SHAPE)
+        order = [0, 3, 1, 2]
     if any(stride % step for stride in strides):
         rule = f"must have strides that are multiples of {step} bytes"
         raise lib.invalid(name, rule, f"strides {strides}", lib.Status.DTYPE)
@@ -321,9 +349,12 @@ class Block:
         if device != place.device:
             got = "CPU memory" if device is None else f"CUDA device {device}"
             raise lib.invalid(name, f"must be in the memory of images (CUDA device {place.device})", got)
-        n_elements = int(np.prod(self._adopted.shape, dtype=np.int64))
+        shape = tuple(self._adopted.shape)
+        n_elements = int(np.prod(shape, dtype=np.int64))
         strides = self._adopted.stride() if is_torch(array) else self._adopted.strides
-        if n_elements > 1 and strides is not None and tuple(strides) != _compact(tuple(self._adopted.shape)):
+        # The stride of an axis of one element says nothing.
+        gaps = (extent > 1 and got != want for extent, got, want in zip(shape, strides or (), _compact(shape)))
+        if n_elements and strides is not None and any(gaps):
             raise lib.invalid(name, "must be compact", f"strides {tuple(strides)}", lib.Status.DTYPE)
         self.address, self.n_bytes = described.data, n_elements * described.bits // 8
 
@@ -349,6 +380,28 @@ def n_samples(images: Any, name: str = "images") -> int:
     if len(images.shape) == 0:
         raise lib.invalid(name, "must have a batch axis", "no axes", lib.Status.SHAPE)
     return int(images.shape[0])
+
+
+def check_shape(array: Any, name: str, shape: Any, rule: str | None = None) -> None:
+    """A shape in the caller's order of axes; ``rule``: how the message has it."""
+    if tuple(array.shape) != tuple(shape):
+        raise lib.invalid(name, f"expected shape {rule or list(shape)}", list(array.shape), lib.Status.SHAPE)
+
+
+def check_rows(labels: Any, n: int) -> None:
+    """Labels of which whole rows are taken: one for each image."""
+    if len(labels.shape) == 0 or labels.shape[0] != n:
+        raise lib.invalid("labels", f"expected shape [{n}, ...]", list(labels.shape), lib.Status.SHAPE)
+
+
+def none_of(images: Any) -> Any:
+    """Images of the same kind in the same place, without a sample."""
+    if not isinstance(images, Borrowed):
+        return images[:0]
+    none = copy.copy(images)
+    none.strides = images.strides or _compact(images.shape)
+    none.shape = (0, *images.shape[1:])
+    return none
 
 
 def empty_like(array: Any, name: str) -> Any:
@@ -402,8 +455,12 @@ def widen_ids(labels: Any) -> Any:
         return labels.astype(np.int64, copy=False) if small else labels
     if is_torch(labels):
         torch = sys.modules["torch"]
-        small = (torch.uint8, torch.int8, torch.int16)
+        small = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32)
         return labels.to(torch.int64) if labels.dtype in small else labels
+    if isinstance(labels, Borrowed) and labels.device[0] in (CPU, CUDA_HOST):
+        code, bits = labels.dtype
+        if (code == 0 and bits < 32) or (code == 1 and bits < 64):
+            return np.array(_Numbers(labels), dtype=np.int64)
     return labels
 
 

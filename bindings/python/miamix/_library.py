@@ -131,7 +131,10 @@ def _load() -> C.CDLL:
         library = C.CDLL(path)
     except OSError as cause:
         raise ImportError(f"the library of miamix cannot be loaded: {cause}") from cause
-    library.miamix_abi_version.restype = C.c_uint32
+    try:
+        library.miamix_abi_version.restype = C.c_uint32
+    except AttributeError as cause:
+        raise ImportError(f"{path} is not the library of miamix: {cause}") from cause
     got = library.miamix_abi_version()
     if got != ABI_VERSION:
         raise ImportError(f"{path} has the interface version {got}, and this package needs {ABI_VERSION}")

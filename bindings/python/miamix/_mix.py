@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import ctypes as C
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -143,7 +144,8 @@ class MiAMix:
         Parameters
         ----------
         images : [N, C, H, W], or [N, H, W, C] with layout NHWC
-            float32, float16, bfloat16 or uint8; ``[N, T, C, H, W]`` too. H and W are 1 to 32768 pixels, N any number.
+            float32, float16, bfloat16 or uint8; with layout NCHW ``[N, T, C, H, W]`` too. H and W are 1 to 32768
+            pixels, N any number.
         labels : [N] integers below ``num_classes``, or [N, K] float32, optional
             A negative id is ignored and gives a row of zeros. With ``targets="pairs"`` anything of N rows.
         partner : as images, optional
@@ -175,7 +177,7 @@ class MiAMix:
         if self.enabled:
             result = self._mix(None, bits, first, adopted, labels, partner, out)
         else:
-            result = self._pass_through(images, adopted, labels, out)
+            result = self._pass_through(images, adopted, labels, partner, out)
         if seed is None and first_sample is None:
             self.next_sample = (self.next_sample + arrays.n_samples(adopted)) & _BITS
         return result
@@ -185,7 +187,7 @@ class MiAMix:
 
         Parameters
         ----------
-        shape : (N, C, H, W) in the order of the layout, (N, T, C, H, W), or (N, H, W)
+        shape : (N, C, H, W) in the order of the layout, (N, T, C, H, W) with layout NCHW, or (N, H, W)
         seed, first_sample : int, optional
             As for a call; with neither the counter is read, and stays where it is.
 
@@ -200,10 +202,10 @@ class MiAMix:
         return Plan(handle, self)
 
     def _batch_shape(self, shape: Sequence[int]) -> lib.Shape:
-        shape = tuple(shape)
-        if len(shape) not in (3, 4, 5):
+        shape, channels_last = tuple(shape), self.layout == "NHWC"
+        if len(shape) not in ((3, 4) if channels_last else (3, 4, 5)):
             raise lib.invalid("shape", "must be that of images or (N, H, W)", shape, lib.Status.SHAPE)
-        height, width = shape[-3:-1] if self.layout == "NHWC" and len(shape) > 3 else shape[-2:]
+        height, width = shape[1:3] if channels_last else shape[-2:]
         return lib.Shape(*(integer("shape", extent, 0, _BITS) for extent in (shape[0], height, width)))
 
     def cuda_sizes(self, shape: Sequence[int]) -> CudaSizes:
@@ -232,7 +234,7 @@ class MiAMix:
 
         Parameters
         ----------
-        images : [N, C, H, W] in the order of the layout, [N, T, C, H, W], or [N, H, W]; in CUDA memory
+        images : as of :meth:`draw`, in CUDA memory
             A batch of the shape and on the device that the plan is for. Its elements are not looked at.
         buffer : compact array of any elements, optional
             Memory for the plan on the same device, at a multiple of 16 bytes, of ``cuda_sizes(images.shape).plan``
@@ -288,9 +290,13 @@ class MiAMix:
         source = arrays.describe(images, "images", channels_last)
         second = None
         if partner is not None:
-            second = arrays.describe(arrays.adopt(partner, "partner", place), "partner", channels_last)
+            partner = arrays.adopt(partner, "partner", place)
+            second = arrays.describe(partner, "partner", channels_last)
         mixed, rows = self._room(images, labels, out)
-        target = arrays.describe(arrays.adopt(mixed, "out", place), "out", channels_last, written=True)
+        room = arrays.adopt(mixed, "out", place)
+        target = arrays.describe(room, "out", channels_last, written=True)
+        if channels_last:
+            self._check_shapes(plan, images, partner, room)
         n = arrays.n_samples(images)
         ids = label_rows = weight = index = None
         k = 0
@@ -299,8 +305,7 @@ class MiAMix:
             if isinstance(labels, arrays.Borrowed):
                 rule = "must be a NumPy array or a torch tensor where targets are pairs"
                 raise lib.invalid("labels", rule, "another array", lib.Status.UNSUPPORTED)
-            if len(labels.shape) == 0 or labels.shape[0] != n:
-                raise lib.invalid("labels", f"expected shape [{n}, ...]", list(labels.shape), lib.Status.SHAPE)
+            arrays.check_rows(labels, n)
             weights = arrays.empty(labels, (n,), "float32", "labels")
             # On a CUDA device only the device knows, when its turn comes.
             partners = np.empty(n, np.int64) if place.device is None else arrays.empty(labels, (n,), "int64", "labels")
@@ -331,6 +336,35 @@ class MiAMix:
             return mixed, (labels, arrays.take(labels, partners), weights)
         return mixed, rows
 
+    def _check_shapes(self, plan: _AnyPlan | None, images: Any, partner: Any, out: Any) -> None:
+        """What the core would say in its own order of the axes."""
+        shape = tuple(images.shape)
+        if plan is not None:
+            n, height, width = plan.shape
+            rule = f"[{n}, {height}, {width}, C], as the plan"
+            arrays.check_shape(images, "images", (n, height, width, shape[-1]), rule)
+        if partner is not None:
+            arrays.check_shape(partner, "partner", shape)
+        arrays.check_shape(out, "out", shape)
+
+    def _check(self, images: Any, partner: Any) -> None:
+        """Have the core check images, of which it is given no sample: shapes are told here."""
+        place, channels_last = arrays.place_of(images), self.layout == "NHWC"
+        arrays.describe(images, "images", channels_last)
+        arrays.n_samples(images)
+        if len(images.shape) not in (4, 5):
+            rule = "expected shape [N, C, H, W] or [N, T, C, H, W]"
+            raise lib.invalid("images", rule, list(images.shape), lib.Status.SHAPE)
+        none = arrays.describe(arrays.none_of(images), "images", channels_last)
+        second = None
+        if partner is not None:
+            partner = arrays.adopt(partner, "partner", place)
+            arrays.check_shape(partner, "partner", images.shape)
+            second = arrays.describe(arrays.none_of(partner), "partner", channels_last)
+        views = C.byref(none), None if second is None else C.byref(second)
+        with place.current():
+            lib.mix(self._op.address, 0, 0, *views, None, 0, C.byref(none), None, None, None, place.stream)
+
     def _room(self, images: Any, labels: Any, out: Any) -> tuple[Any, Any]:
         """Where images and rows go; None for rows that are not given."""
         if out is None:
@@ -356,19 +390,24 @@ class MiAMix:
 
     def _still(self) -> MiAMix:
         """An operator that mixes nothing, shifts and flips nothing, and smooths no label."""
-        return MiAMix(self.num_classes, p_apply=0.0, targets=self.targets, layout=self.layout)
+        return _still(self.num_classes, self.targets, self.layout, self.n_threads)
 
-    def _pass_through(self, images: Any, adopted: Any, labels: Any, out: Any) -> tuple[Any, Any]:
-        """Images as they are, and labels of which nothing is mixed."""
-        # The same rules and errors as in mixing.
+    def _pass_through(self, images: Any, adopted: Any, labels: Any, partner: Any, out: Any) -> tuple[Any, Any]:
+        """Images as they are, and labels of which nothing is mixed: the same rules and errors as in mixing."""
         still = self._still()
         if out is not None:
-            return still._mix(None, 0, 0, adopted, labels, None, out)
+            return still._mix(None, 0, 0, adopted, labels, partner, out)
+        still._check(adopted, partner)
         if labels is None:
             return images, None
         # Labels alone: beside images of one pixel.
         pixels = arrays.empty(adopted, (arrays.n_samples(adopted), 1, 1, 1), "uint8", "out")
         return images, still._mix(None, 0, 0, arrays.adopt(pixels, "images"), labels, None, None)[1]
+
+
+@functools.lru_cache(maxsize=64)
+def _still(num_classes: int | None, targets: Any, layout: Any, n_threads: int) -> MiAMix:
+    return MiAMix(num_classes, p_apply=0.0, targets=targets, layout=layout, n_threads=n_threads)
 
 
 class _AnyPlan:
@@ -446,12 +485,12 @@ class Plan(_AnyPlan):
     """
 
     @classmethod
-    def from_json(cls, text: str, mix: MiAMix | None = None) -> Plan:
+    def from_json(cls, text: str | bytes, mix: MiAMix | None = None) -> Plan:
         """Read a plan that was stored, or written by hand.
 
         Parameters
         ----------
-        text : str
+        text : str, or its bytes in UTF-8
         mix : MiAMix, optional
             The operator for :meth:`apply`; one with the defaults without it.
 
@@ -460,7 +499,9 @@ class Plan(_AnyPlan):
         MiamixValueError
             With the sample and the layer that are malformed.
         """
-        data = text.encode()
+        if not isinstance(text, (str, bytes)):
+            raise TypeError(f"text: must be str or bytes, got {type(text).__name__}")
+        data = text.encode() if isinstance(text, str) else text
         handle = lib.Handle(lib.plan_from_json, lib.plan_free, data, len(data))
         return cls(handle, MiAMix() if mix is None else mix)
 

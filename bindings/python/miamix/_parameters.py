@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as C
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
@@ -150,6 +151,9 @@ def _real(name: str, value: Any) -> float:
         raise lib.invalid(name, "must be a number", repr(value))
     try:
         return float(value)
+    except OverflowError:
+        # The core says that it must be finite.
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise lib.invalid(name, "must be a number", repr(value)) from None
 

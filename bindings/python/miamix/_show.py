@@ -10,6 +10,7 @@ import numpy as np
 from . import _arrays as arrays
 from . import _library as lib
 from ._mix import Plan
+from ._parameters import integer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,11 +27,11 @@ def show(plan: Plan, images: Any, *, partner: Any = None, count: int = 8) -> Fig
     ----------
     plan : Plan
     images : [N, 3, H, W] or [N, 1, H, W] in the layout of ``plan.mix``
-        uint8, or numbers: those of the first ``count`` samples are stretched to their range.
+        uint8, or numbers: those that are shown are stretched to their range.
     partner : as images, optional
         The second view.
     count : int
-        Rows, at most.
+        Rows, at most; 0 or more.
 
     Returns
     -------
@@ -46,8 +47,8 @@ def show(plan: Plan, images: Any, *, partner: Any = None, count: int = 8) -> Fig
     if given[0].ndim != 4 or given[0].shape[3] not in (1, 3):
         rule = "must have 1 or 3 channels to be shown"
         raise lib.invalid("images", rule, list(getattr(images, "shape", ())), lib.Status.SHAPE)
-    n = min(count, plan.shape[0])
-    primary, other, result = _stretched([batch[:n] if i != 1 else batch for i, batch in enumerate(given)])
+    n = min(integer("count", count, 0, 2**31 - 1), plan.shape[0])
+    primary, other, result = _stretched([given[0][:n], given[1][plan.partner_index[:n]], given[2][:n]])
     stored = json.loads(plan.to_json())
     samples = stored["samples"][:n]
     layers = [_layer_masks(plan, stored, sample) for sample in samples]
@@ -60,7 +61,7 @@ def show(plan: Plan, images: Any, *, partner: Any = None, count: int = 8) -> Fig
     masks, weight = plan.masks(), plan.label_weight()
     for i, sample in enumerate(samples):
         methods = [layer["method"] for layer in sample["layers"]]
-        row = [primary[i], other[sample["partner_index"]]]
+        row = [primary[i], other[i]]
         row += [layers[i][j] if j < len(methods) else None for j in range(most)]
         for j, (axis, picture) in enumerate(zip(axes[i], [*row, masks[i], result[i]])):
             axis.set(xticks=[], yticks=[])

@@ -48,6 +48,9 @@ OPSET, IR_VERSION = 17, 8
 INPUTS = ("images", "partner_images", "labels", "seed", "first_sample", "training_mode")
 OUTPUTS = ("mixed_images", "mixed_labels", "label_weight", "partner_index")
 
+#: As ``miamix model`` and the core have it.
+MAX_SIDE_PX = 32768
+
 _ELEMENTS = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -224,7 +227,7 @@ def make_model(
     preset
         A data set whose size and number of classes are taken where they are not given.
     channels, height, width : int, optional
-        Where they are fixed.
+        Where they are fixed; height and width are 1 to 32768 pixels.
     seed : int, optional
         A constant in the file instead of an input.
     seed_offset : int
@@ -240,12 +243,14 @@ def make_model(
         if preset not in _PRESETS:
             raise lib.invalid("preset", f"must be one of {' '.join(_PRESETS)}", repr(preset))
         side, classes = _PRESETS[preset]
-        channels, height, width = channels or 3, height or side, width or side
+        channels = 3 if channels is None else channels
+        height, width = side if height is None else height, side if width is None else width
         num_classes = classes if num_classes is None else num_classes
     if labels == "ids":
         num_classes = num_classes or 0
     values = attributes(layout, seed_offset, num_classes, **parameters)
-    sizes = channels or "channels", height or "height", width or "width"
+    given = ("channels", channels, 2**32 - 1), ("height", height, MAX_SIDE_PX), ("width", width, MAX_SIDE_PX)
+    sizes = tuple(name if size is None else integer(name, size, 1, most) for name, size, most in given)
     shape = ["batch", *(sizes if layout == "NCHW" else (*sizes[1:], sizes[0]))]
     k = "classes" if num_classes is None else num_classes
     element, value = _ELEMENTS[dtype], helper.make_tensor_value_info

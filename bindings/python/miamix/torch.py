@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -110,6 +111,8 @@ def _mixed(
         _describe(results[2], "label_weight"),
         _describe(results[3], "partner_index"),
     ]
+    if nhwc and partner_images is not None:
+        arrays.check_shape(partner_images, "partner_images", images.shape)
     source, partner, ids, *outputs = [None if tensor is None else C.byref(tensor) for tensor in tensors]
     place = arrays.place_of(images)
     with place.current():
@@ -283,7 +286,10 @@ def _mix_planned(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """``miamix::mix`` under what is in ``plan``, the memory of the plan of that number."""
     held = _PLANS[number]  # to the end of the call
-    return _mixed(lib.apply, _operator(settings, True), (held.number,), images, partner_images, labels)
+    operator = _operator(settings, True)
+    if operator.layout == "NHWC":
+        operator._check_shapes(held, images, partner_images, images)
+    return _mixed(lib.apply, operator, (held.number,), images, partner_images, labels)
 
 
 @_mix_planned.register_fake
@@ -446,6 +452,7 @@ class MiAMix(torch.nn.Module):
         images : [N, C, H, W] of float32, float16, bfloat16 or uint8, on the CPU or a CUDA device; [N, H, W, C] with
             layout NHWC
         labels : [N] integers or [N, K] float32, optional
+            With ``targets="pairs"`` anything of N rows.
         partner : as images, optional
             The same batch under a second, independent augmentation.
         seed, first_sample : one int64, optional
@@ -459,16 +466,24 @@ class MiAMix(torch.nn.Module):
         -------
         mixed : as images
         targets : [N, K] float32; (labels, labels of the partners, weight [N]) for pairs; None without labels
+
+        Raises
+        ------
+        MiamixError
+            The counter stays where it is.
         """
+        for name, value in (("seed", seed), ("first_sample", first_sample)):
+            if isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name}: must be a tensor of one int64, got {value!r}")
         n = images.shape[0]
         if plan is not None and not (seed is None and first_sample is None):
             raise lib.invalid("plan", "must come without seed and first_sample", "both")
+        counted = plan is None and seed is None and first_sample is None
         if plan is None and first_sample is None:
-            counted = seed is None
             first_sample = self.next_sample + self.rank * n if counted else torch.zeros_like(self.next_sample)
-            if counted and self.training:
-                self.next_sample += self.world_size * n
         pairs = self.targets == "pairs"
+        if pairs and labels is not None:
+            arrays.check_rows(labels, n)
         if labels is None or pairs:
             rows, settings = images.new_zeros((n, 0), dtype=torch.float32), self._settings_without_classes
         else:
@@ -482,6 +497,8 @@ class MiAMix(torch.nn.Module):
             bits = self.seed if seed is None else seed
             results = mix(images, partner, rows, bits, first_sample, training, settings)
         mixed, mixed_labels, weight, index = results
+        if counted and self.training:
+            self.next_sample += self.world_size * n
         if labels is None:
             return mixed, None
         return mixed, (labels, labels[index], weight) if pairs else mixed_labels
@@ -628,8 +645,24 @@ def data_loader(
     ``loader.batch_sampler.next_sample``.
 
     Arguments are those of ``DataLoader``, and those of :class:`NumberedBatches` and :class:`Collate`.
+
+    Raises
+    ------
+    MiamixValueError
+        For a sampler beside ``shuffle``, and a batch sampler beside what makes batches.
     """
-    if batch_sampler is None:
+    if sampler is not None and shuffle:
+        raise lib.invalid("shuffle", "must be False beside a sampler", shuffle)
+    if batch_sampler is not None:
+        for name, value, is_given in (
+            ("batch_size", batch_size, batch_size != 1),
+            ("shuffle", shuffle, shuffle),
+            ("sampler", sampler, sampler is not None),
+            ("drop_last", drop_last, drop_last),
+        ):
+            if is_given:
+                raise lib.invalid(name, "must not come beside a batch_sampler", value)
+    else:
         if sampler is None:
             given = {"generator": options["generator"]} if "generator" in options else {}
             sampler = RandomSampler(dataset, **given) if shuffle else SequentialSampler(dataset)

@@ -267,7 +267,8 @@ def memory_of(mix, images, kind):
         "made": {},
         "given": {
             "buffer": OnCuda(aligned((sizes.plan // 4, 2), np.int16)),
-            "workspace": OnCuda(aligned((sizes.workspace,), np.uint8)),
+            # The stride of an axis of one element says nothing.
+            "workspace": OnCuda(aligned((1, sizes.workspace), np.uint8), strides=(12345, 1)),
         },
         "pool": {"buffer": OnCuda(aligned((sizes.plan,), np.uint8)), "workspace": "pool"},
     }[kind]

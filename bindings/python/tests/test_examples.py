@@ -1,12 +1,30 @@
-"""What the examples decide by themselves; `cargo xtask demo` runs them whole."""
+"""What the examples decide by themselves; `cargo xtask test --only examples` runs others whole."""
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import pytest
 from conftest import REPOSITORY
+from PIL import Image
 
 import miamix
+import miamix.onnx
+
+
+def test_the_demonstration_takes_names_and_makes_its_folder(tmp_path):
+    (tmp_path / "libmiamix.so").symlink_to(miamix.library_path())
+    onnx.save(miamix.onnx.make_model(10, masks=True), tmp_path / "model.onnx")
+    (tmp_path / "pictures").mkdir()
+    for name in ("cat", "dog"):
+        noise = np.random.default_rng(len(name)).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "pictures" / f"{name}.png")
+    script = REPOSITORY / "examples" / "onnxruntime" / "demo.py"
+    names = ["--library", "libmiamix.so", "--model", "model.onnx", "--images", "pictures", "--out", "new/out"]
+    subprocess.run([sys.executable, script, *names, "--count", "4", "--size", "32"], cwd=tmp_path, check=True)
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"contact-sheet.png", "labels.json"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import ctypes.util
 import gc
 import os
 import pickle
@@ -121,6 +122,41 @@ def test_dlpack_is_read_and_written_in_place(versioned):
     assert sys.getrefcount(images) == references
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint8, np.uint16, np.uint32, np.int32])
+def test_class_ids_of_any_width_come_through_dlpack(dtype):
+    mix, ids = miamix.MiAMix(10), np.array([3, 0, 1, 9, 3])
+    expected = mix(IMAGES, ids, seed=1)
+    wide = np.repeat(ids.astype(dtype), 2)
+    for given in (ids.astype(dtype), wide[::2]):
+        assert all(map(same, mix(IMAGES, Speaker(given, False), seed=1), expected))
+    empty = Speaker(ids[:0].astype(dtype), False)
+    assert mix(IMAGES[:0], empty)[1].shape == (0, 10)
+
+
+class OfLanes(Speaker):
+    """NumPy's own capsule, of elements of four numbers each."""
+
+    def __dlpack__(self, **options):
+        capsule = self.array.__dlpack__()
+        tensor = _arrays._Unversioned.from_address(_arrays._capsule_pointer(capsule, b"dltensor")).tensor
+        tensor.lanes = 4
+        return capsule
+
+
+class WithoutDevice:
+    """Half of the protocol."""
+
+    def __dlpack__(self, **options):
+        return make_images().__dlpack__()
+
+
+class WithoutCapsule(Speaker):
+    """Another half."""
+
+    def __dlpack__(self, **options):
+        return None
+
+
 class OnCuda:
     """An array with the CUDA array interface."""
 
@@ -214,6 +250,8 @@ def test_switched_off_images_pass_and_labels_are_one_hot():
     del speaker.shape
     mixed, again = mix(speaker, IDS)
     assert mixed is speaker and same(again, targets)
+    broadcast = np.broadcast_to(images[:1, :1], images.shape)
+    assert mix(broadcast) == (broadcast, None) and mix(READ_ONLY, partner=broadcast) == (READ_ONLY, None)
     with pytest.raises(miamix.MiamixValueError, match=r"labels\[3\]: must be below num_classes = 10, got 10"):
         mix(images, IDS + 1)
     pairs = miamix.MiAMix(targets="pairs", enabled=False)
@@ -221,11 +259,45 @@ def test_switched_off_images_pass_and_labels_are_one_hot():
     assert mixed is images and same(labels_a, labels_b) and np.all(weight == 1)
 
 
+@pytest.mark.parametrize("labels", [None, IDS])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_switched_off_the_rules_are_the_same(layout, labels):
+    big = np.broadcast_to(np.float32(0), (5, 1, 32769, 1) if layout == "NCHW" else (5, 32769, 1, 1))
+    for images, partner in [
+        (np.zeros(()), None),
+        (np.zeros((5, 3, 4), np.float32), None),
+        (np.zeros((5, 3, 4, 4), np.float64), None),
+        (np.zeros((5, 3, 0, 4), np.float32), None),
+        (big, None),
+        ([1.0], None),
+        (IMAGES, IMAGES[:4]),
+        (IMAGES, IMAGES[:, :2]),
+        (IMAGES, IMAGES.astype(np.float16)),
+    ]:
+        mix = miamix.MiAMix(10, layout=layout)
+        messages = []
+        for mix.enabled in (True, False):
+            with pytest.raises(miamix.MiamixError) as error:
+                mix(images, labels, partner=partner)
+            messages.append(str(error.value))
+            assert mix.next_sample == 0
+        # The core has another name for it.
+        expected, got = (message.replace("partner_images:", "partner:") for message in messages)
+        assert got == expected
+
+
+def test_switched_off_it_takes_as_many_threads():
+    mix = miamix.MiAMix(n_threads=3, enabled=False)
+    assert mix._still().n_threads == 3 and mix._still() is mix._still()
+
+
 # Errors
 
 IMAGES = make_images()
 READ_ONLY = make_images()
 READ_ONLY.flags.writeable = False
+NHWC = miamix.MiAMix(layout="NHWC")
+PIXELS = np.zeros((4, 8, 9, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +305,8 @@ READ_ONLY.flags.writeable = False
     [
         (lambda: miamix.MiAMix(alpha=-1), 1, "alpha: must be finite and greater than 0, got -1"),
         (lambda: miamix.MiAMix(alpha="1"), 1, "alpha: must be a number, got '1'"),
+        (lambda: miamix.MiAMix(alpha=10**400), 1, "alpha: must be finite and greater than 0, got inf"),
+        (lambda: miamix.MiAMix(alpha=-(10**400)), 1, "alpha: must be finite and greater than 0, got -inf"),
         (lambda: miamix.MiAMix(alpha=1e300), 1, "alpha: must be finite and greater than 0, got inf"),
         (lambda: miamix.MiAMix(k_max=9), 1, "k_max: must be at most 8, got 9"),
         (lambda: miamix.MiAMix(k_max=-1), 1, "k_max: must be an integer in 0..=4294967295, got -1"),
@@ -284,6 +358,39 @@ READ_ONLY.flags.writeable = False
             "images: expected shape [N, C, H, W] or [N, T, C, H, W], got [3, 13, 17]",
         ),
         (lambda: miamix.MiAMix()(np.zeros(())), 2, "images: must have a batch axis, got no axes"),
+        # Interleaved images, in the order of their own axes.
+        (
+            lambda: NHWC(np.zeros((4, 2, 8, 9, 3), np.uint8)),
+            2,
+            "images: expected shape [N, H, W, C], got [4, 2, 8, 9, 3]",
+        ),
+        (lambda: NHWC.draw((4, 2, 8, 9, 3)), 2, "shape: must be that of images or (N, H, W), got (4, 2, 8, 9, 3)"),
+        (
+            lambda: NHWC(PIXELS, partner=np.zeros((4, 3, 8, 9), np.uint8)),
+            2,
+            "partner: expected shape [4, 8, 9, 3], got [4, 3, 8, 9]",
+        ),
+        (
+            lambda: NHWC(PIXELS, out=np.zeros((4, 3, 8, 9), np.uint8)),
+            2,
+            "out: expected shape [4, 8, 9, 3], got [4, 3, 8, 9]",
+        ),
+        (
+            lambda: NHWC.draw((4, 9, 9), seed=1).apply(PIXELS),
+            2,
+            "images: expected shape [4, 9, 9, C], as the plan, got [4, 8, 9, 3]",
+        ),
+        (lambda: miamix.MiAMix()(OfLanes(IMAGES, False)), 3, "images: must have one number in an element, got 4 lanes"),
+        (
+            lambda: miamix.MiAMix()(WithoutDevice()),
+            3,
+            "images: must have __dlpack_device__ beside __dlpack__, got WithoutDevice",
+        ),
+        (
+            lambda: miamix.MiAMix()(WithoutCapsule(IMAGES, False)),
+            3,
+            "images: must give a capsule of DLPack, got NoneType from WithoutCapsule",
+        ),
         (
             lambda: miamix.MiAMix()(IMAGES.astype(float)),
             3,
@@ -355,6 +462,24 @@ def test_errors_carry_status_and_message(call, status, message):
     assert str(error.value) == message
     again = pickle.loads(pickle.dumps(error.value))
     assert (type(again), str(again), again.status) == (type(error.value), str(error.value), status)
+
+
+def test_a_plan_is_read_from_bytes_too():
+    plan = miamix.MiAMix().draw((3, 8, 8), seed=1)
+    assert miamix.Plan.from_json(plan.to_json().encode()).to_json() == plan.to_json()
+    with pytest.raises(TypeError, match=r"text: must be str or bytes, got dict"):
+        miamix.Plan.from_json({})
+
+
+def test_another_library_is_an_import_error():
+    other = ctypes.util.find_library("c") or "libc.so.6"
+    run = subprocess.run(
+        [sys.executable, "-c", "import miamix"],
+        env={**os.environ, "MIAMIX_LIBRARY": other},
+        capture_output=True,
+        text=True,
+    )
+    assert f"ImportError: {other} is not the library of miamix: " in run.stderr and run.returncode == 1
 
 
 def test_an_unknown_parameter_is_a_type_error():

@@ -131,6 +131,7 @@ def test_layout_nhwc_is_nchw_transposed():
 
 def test_five_axes_are_more_channels():
     clips = make_images(shape=(4, 2, 3, 8, 9))
+    assert miamix.MiAMix().draw(clips.shape, seed=1).shape == (4, 8, 9)
     mixed, _ = miamix.MiAMix()(clips, seed=1)
     assert mixed.shape == clips.shape
     assert same(mixed.reshape(4, 6, 8, 9), miamix.MiAMix()(clips.reshape(4, 6, 8, 9), seed=1)[0])

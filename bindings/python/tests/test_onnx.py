@@ -306,6 +306,13 @@ def test_training_needs_a_package():
         (lambda: miamix.onnx.make_model(10, dtype="float64"), "dtype: must be one of float32 float16 bfloat16 uint8"),
         (lambda: miamix.onnx.make_model(preset="mnist"), "preset: must be one of cifar10 cifar100 tiny-imagenet imagenet"),
         (lambda: miamix.onnx.make_model(10, labels="pairs"), "labels: must be one of ids soft, got 'pairs'"),
+        (lambda: miamix.onnx.make_model(10, channels=-3), "channels: must be an integer in 1..=4294967295, got -3"),
+        (lambda: miamix.onnx.make_model(10, channels="x"), "channels: must be an integer in 1..=4294967295, got 'x'"),
+        (lambda: miamix.onnx.make_model(10, height=0), "height: must be an integer in 1..=32768, got 0"),
+        (lambda: miamix.onnx.make_model(preset="cifar10", width=0), "width: must be an integer in 1..=32768, got 0"),
+        (lambda: miamix.onnx.make_model(10, height=100000), "height: must be an integer in 1..=32768, got 100000"),
+        # The core's limit.
+        (lambda: miamix.MiAMix().draw((1, 32769, 1)), f"height: must be in 1..={miamix.onnx.MAX_SIDE_PX}, got 32769"),
         (lambda: miamix.onnx.make_model(10, alpha=-1), "alpha: must be finite and greater than 0, got -1"),
         (lambda: miamix.onnx.make_model(10, layout="CHW"), "layout: must be one of NCHW NHWC, got 'CHW'"),
         (lambda: miamix.onnx.make_model(-1), "num_classes: must be an integer in 0..=2147483647, got -1"),

@@ -58,6 +58,16 @@ def test_figures_are_stored(tmp_path):
     assert all(a.min() >= 0 and a.max() <= 1 for a in shown)
 
 
+def test_what_is_not_shown_stretches_nothing():
+    images = make_images("f32", (6, 3, 8, 8)).clip(0, 1)
+    plan = miamix.MiAMix(p_self=0).draw(images.shape, seed=1)
+    hidden = next(i for i in range(2, 6) if i not in plan.partner_index[:2])
+    images[hidden] = 1000
+    [row, _], _ = pictures(miamix.show(plan, images, count=2))
+    assert np.array_equal(row[0], images[0].transpose(1, 2, 0))
+    assert np.array_equal(row[1], images[plan.partner_index[0]].transpose(1, 2, 0))
+
+
 def test_an_empty_batch_is_an_empty_figure():
     images = make_images("u8", (0, 3, 8, 8))
     assert miamix.show(miamix.MiAMix().draw(images.shape), images).axes == []
@@ -67,3 +77,6 @@ def test_other_channels_are_an_error():
     images = make_images("u8", (2, 5, 8, 8))
     with pytest.raises(miamix.MiamixValueError, match=r"images: must have 1 or 3 channels to be shown, got \[2, 5"):
         miamix.show(miamix.MiAMix().draw(images.shape), images)
+    images = make_images("u8", (2, 3, 8, 8))
+    with pytest.raises(miamix.MiamixValueError, match=r"count: must be an integer in 0\.\.=2147483647, got -1"):
+        miamix.show(miamix.MiAMix().draw(images.shape), images, count=-1)

@@ -133,6 +133,27 @@ def test_pairs_are_tensors():
             "seed: must be one integer",
         ),
         (lambda: miamix.torch.Collate(miamix.MiAMix())([1]), "batch: must come from NumberedDataset"),
+        (
+            lambda: miamix.torch.MiAMix(targets="pairs")(torch.zeros(4, 3, 4, 4), IDS),
+            r"labels: expected shape \[4, \.\.\.\], got \[5\]",
+        ),
+        (
+            lambda: miamix.torch.MiAMix(layout="NHWC")(torch.zeros(4, 8, 9, 3), partner=torch.zeros(4, 9, 8, 3)),
+            r"partner_images: expected shape \[4, 8, 9, 3\], got \[4, 9, 8, 3\]",
+        ),
+        (
+            lambda: miamix.torch.data_loader(Pictures(), miamix.MiAMix(), sampler=range(37), shuffle=True),
+            "shuffle: must be False beside a sampler, got True",
+        ),
+        *(
+            (
+                lambda given=given: miamix.torch.data_loader(
+                    Pictures(), miamix.MiAMix(), batch_sampler=[[0, 1]], **given
+                ),
+                f"{next(iter(given))}: must not come beside a batch_sampler, got {next(iter(given.values()))}",
+            )
+            for given in ({"batch_size": 8}, {"shuffle": True}, {"sampler": "any"}, {"drop_last": True})
+        ),
     ],
 )
 def test_errors(call, message):
@@ -285,6 +306,32 @@ def test_the_module_mixes_in_training_and_passes_in_evaluation():
     mixed, targets = module(images, IDS)
     assert torch.equal(mixed, images) and targets[0].tolist() == np.eye(10)[3].tolist()
     assert module.next_sample == 15
+
+
+@pytest.mark.parametrize("targets", ["soft", "pairs"])
+def test_the_modules_counter_stays_on_an_error(targets):
+    images, module = tensor(make_images()), miamix.torch.MiAMix(10, targets=targets)
+    for given in (images[:, :, 0], IDS), (images, IDS[:4]):
+        with pytest.raises(miamix.MiamixError):
+            module(*given)
+    assert module.next_sample == 0
+    module(images, IDS)
+    assert module.next_sample == 5
+
+
+@pytest.mark.parametrize("name", ["seed", "first_sample"])
+@pytest.mark.parametrize("value", [42, np.int64(42)])
+def test_the_modules_numbers_are_tensors(name, value):
+    with pytest.raises(TypeError, match=rf"^{name}: must be a tensor of one int64, got .*42"):
+        miamix.torch.MiAMix(10)(tensor(make_images()), IDS, **{name: value})
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.uint8, torch.uint16, torch.uint32, torch.int32])
+def test_class_ids_of_any_width(dtype):
+    images, ids = tensor(make_images()), torch.tensor([3, 0, 1, 9, 3])
+    expected = miamix.MiAMix(10)(images, ids, seed=1)
+    assert all(map(torch.equal, miamix.MiAMix(10)(images, ids.to(dtype), seed=1), expected))
+    assert all(map(torch.equal, run(images, labels=ids.to(dtype)), run(images, labels=ids)))
 
 
 def test_the_module_may_be_switched_off():

@@ -3,6 +3,7 @@
 use super::{Args, Batched, channels_first, channels_first_mut, class_weights, rgb};
 use crate::canvas::{Canvas, GAP_PX, MARGIN_PX, Style, caption_px, grey, scale_of};
 use crate::photos::Photos;
+use crate::work::zeros;
 use anyhow::Result;
 use image::RgbImage;
 use miamix::{Batch, Labels, Layer, Output, Plan, View};
@@ -29,7 +30,7 @@ pub fn draw(batch: &Batched, found: &Photos, args: &Args) -> Result<RgbImage> {
     let n_columns = n_layers as u32 + 4;
     let width = 2 * MARGIN_PX + n_columns * column_px - GAP_PX;
     let height = 2 * MARGIN_PX + HEAD_PX + n_rows as u32 * row_px - GAP_PX;
-    let mut canvas = Canvas::new(width, height);
+    let mut canvas = Canvas::new(width, height)?;
     let x = |column: usize| MARGIN_PX + column as u32 * column_px;
 
     canvas.text(MARGIN_PX, MARGIN_PX, width - 2 * MARGIN_PX, &title(batch, args, n_rows), Style::Title);
@@ -99,7 +100,11 @@ fn sources(batch: &Batched, n_rows: usize) -> Result<Array4<u8>> {
         [(i, sample.primary_view), (sample.partner_index, sample.partner_view)]
     };
     let (picked, views): (Vec<usize>, Vec<View>) = (0..n_rows).flat_map(views).unzip();
-    let images = batch.images.select(Axis(0), &picked);
+    let (_, height, width, channels) = batch.images.dim();
+    let mut images = zeros((picked.len(), height, width, channels), "the sheet's images")?;
+    for (mut image, &sample) in images.axis_iter_mut(Axis(0)).zip(&picked) {
+        image.assign(&batch.images.index_axis(Axis(0), sample));
+    }
     let plan = plan_like(
         batch,
         views.iter().map(|view| {
@@ -107,7 +112,7 @@ fn sources(batch: &Batched, n_rows: usize) -> Result<Array4<u8>> {
             json!({"partner_index": 0, "primary_view": primary_view, "partner_view": identity(), "layers": []})
         }),
     )?;
-    let mut out = Array4::zeros(images.dim());
+    let mut out = zeros(images.dim(), "the sheet's images")?;
     let input = channels_first(images.view());
     let output = Output {
         images: channels_first_mut(out.view_mut()).into(),
@@ -131,7 +136,7 @@ fn layer_masks(batch: &Batched, n_rows: usize) -> Result<Array3<f32>> {
         }),
     )?;
     let shape = batch.plan.shape();
-    let mut masks = Array3::zeros((layers.len(), shape.height, shape.width));
+    let mut masks = zeros((layers.len(), shape.height, shape.width), "the sheet's masks")?;
     batch.op.masks(&alone, Some(masks.view_mut()), None)?;
     Ok(masks)
 }

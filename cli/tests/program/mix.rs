@@ -177,6 +177,66 @@ fn an_earlier_result_is_replaced_and_other_files_are_not() {
 }
 
 #[test]
+fn an_earlier_result_stays_where_the_new_one_cannot_go() {
+    let dir = photos();
+    let mix = |seed| ["mix", "set", "--out", "out", "--size", "8", "--force", "--seed", seed];
+    output(dir.path(), &mix("1"));
+    let out = dir.path().join("out");
+    let pixels = || ["mixed/0000.png", "masks/0002.png", "labels.json"].map(|file| fs::read(out.join(file)).unwrap());
+    let old = pixels();
+    fs::remove_file(out.join("contact-sheet.png")).unwrap();
+    fs::create_dir(out.join("contact-sheet.png")).unwrap();
+    let message = "error: out/contact-sheet.png: is a folder, where a file is to go\n";
+    assert_eq!(failure(dir.path(), &mix("2")), (1, message.into()));
+    assert!(pixels() == old);
+
+    fs::remove_dir(out.join("contact-sheet.png")).unwrap();
+    fs::remove_dir_all(out.join("masks")).unwrap();
+    fs::write(out.join("masks"), "mine").unwrap();
+    let message = "error: out/masks: is a file, where a folder is to go\n";
+    assert_eq!(failure(dir.path(), &mix("2")), (1, message.into()));
+    assert!(fs::read(out.join("mixed/0000.png")).unwrap() == old[0]);
+    assert_eq!(names(dir.path()), ["hat.png", "out", "set"], "nothing temporary is left");
+}
+
+#[test]
+fn results_are_no_photographs() {
+    let dir = photos();
+    let mix = |extra: &[&'static str]| [&["mix", ".", "--out", "out", "--size", "8"], extra].concat();
+    assert_eq!(output(dir.path(), &mix(&[])), output(dir.path(), &mix(&[])));
+    let manifest = json(&dir.path().join("out/labels.json"));
+    assert_eq!(manifest["outputs"].as_array().unwrap().len(), 4);
+    // In the photographs' own folder, and a photograph among results, are photographs.
+    fs::copy(dir.path().join("hat.png"), dir.path().join("out/mixed/mine.png")).unwrap();
+    for _ in 0..2 {
+        output(dir.path(), &["mix", ".", "--out", ".", "--size", "8", "--force"]);
+        assert_eq!(json(&dir.path().join("labels.json"))["outputs"].as_array().unwrap().len(), 5);
+    }
+    // Who names a folder of them means it.
+    output(dir.path(), &["mix", "out/masks", "--out", "new", "--size", "8"]);
+    assert_eq!(json(&dir.path().join("new/labels.json"))["outputs"].as_array().unwrap().len(), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn memory_that_cannot_be_had_is_an_error() {
+    let dir = photos();
+    // 5 TB; the shell's limit, 4 GiB, is for systems that would promise it.
+    let command = miamix(dir.path(), &[]);
+    let script = "ulimit -v 4194304 && exec \"$0\" mix hat.png --out out --count 100000 --size 4096 --threads 1";
+    let run = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(command.get_program())
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let message = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(message, "error: out of memory: 4.58 TiB for images; a smaller --size, --count or --rows takes less\n");
+    assert_eq!(run.status.code(), Some(1));
+    assert_eq!(names(dir.path()), ["hat.png", "set"]);
+}
+
+#[test]
 fn errors_name_file_and_cause_and_leave_nothing() {
     let dir = photos();
     fs::write(dir.path().join("broken.jpg"), "this is text").unwrap();

@@ -115,6 +115,44 @@ fn soft_labels_and_open_sizes() {
     assert_eq!(describe(&graph.input[0]), "images: Float [batch, channels, 48, 48]");
 }
 
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_pipes_written_to() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("models")).unwrap();
+    fs::write(at("models/old.onnx"), "old").unwrap();
+    output(dir.path(), &["model", "--preset", "cifar10", "--out", "plain.onnx"]);
+    let expected = fs::read(at("plain.onnx")).unwrap();
+    // To a file, by a second link, and to one that is yet to be.
+    for (link, goal, file) in [
+        ("one.onnx", "models/old.onnx", "models/old.onnx"),
+        ("two.onnx", "one.onnx", "models/old.onnx"),
+        ("three.onnx", "models/new.onnx", "models/new.onnx"),
+    ] {
+        symlink(goal, at(link)).unwrap();
+        fs::write(at("models/old.onnx"), "old").unwrap();
+        output(dir.path(), &["model", "--preset", "cifar10", "--out", link]);
+        assert_eq!(fs::read_link(at(link)).unwrap().to_str(), Some(goal), "{link} is what it was");
+        assert!(fs::read(at(file)).unwrap() == expected, "{link}");
+    }
+    symlink("a.onnx", at("b.onnx")).unwrap();
+    symlink("b.onnx", at("a.onnx")).unwrap();
+    let (status, message) = failure(dir.path(), &["model", "--preset", "cifar10", "--out", "a.onnx"]);
+    assert_eq!((status, &*message), (1, "error: a.onnx: cannot write: its links lead to no end\n"));
+
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    // For reading alone, opening would wait for the program.
+    let mut pipe = fs::OpenOptions::new().read(true).write(true).open(at("pipe")).unwrap();
+    let printed = output(dir.path(), &["model", "--preset", "cifar10", "--out", "pipe"]);
+    assert!(printed.ends_with(&format!("{} bytes\n", expected.len())), "{printed}");
+    assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo(), "the pipe is there still");
+    let mut got = vec![0; expected.len()];
+    std::io::Read::read_exact(&mut pipe, &mut got).unwrap();
+    assert!(got == expected);
+}
+
 #[test]
 fn errors_say_what_is_missing_or_wrong() {
     let dir = tempfile::tempdir().unwrap();

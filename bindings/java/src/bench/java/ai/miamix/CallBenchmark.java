@@ -79,7 +79,7 @@ public final class CallBenchmark {
         Lib.check(Lib.miamix_op_create(config.address(), op));
         long mix = Pointer.nativeValue(NativeLibrary.getInstance(Lib.PATH.toString()).getFunction("miamix_mix"));
         try (Miamix miamix = Miamix.builder().numClasses(CLASSES).nThreads(1).build();
-                Call call = new Call(Layout.NCHW)) {
+                Call call = new Call(Layout.NCHW, null)) {
             MixResult room = miamix.allocate(direct);
             MixResult arrayRoom = miamix.allocate(arrays);
             long images = call.readImages("images", direct.images());

@@ -6,7 +6,7 @@ import org.jspecify.annotations.Nullable;
  * What is mixed.
  *
  * @param images {@code [N, C, H, W]}, or {@code [N, H, W, C]} with {@link Layout#NHWC}, of float32, float16, bfloat16
- *     or uint8; {@code [N, T, C, H, W]} too. H and W are 1 to 32768 pixels, N is any number
+ *     or uint8; {@code [N, T, C, H, W]} too with {@link Layout#NCHW}. H and W are 1 to 32768 pixels, N is any number
  * @param partnerImages as {@code images}: the same batch under a second, independent augmentation; {@code null}:
  *     {@code images} serve twice
  * @param labels class ids, {@code [N]} of int64 or int32 below {@link Miamix.Builder#numClasses}, where a negative id

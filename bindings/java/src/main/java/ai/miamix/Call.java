@@ -5,6 +5,7 @@ import com.sun.jna.Pointer;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
@@ -35,6 +36,10 @@ final class Call implements AutoCloseable {
     }
 
     private final Layout layout;
+    private final @Nullable Plan plan;
+    /** The first images; the others have their shape. */
+    private @Nullable Tensor first;
+
     private final Frame frame;
     private final @Nullable Tensor[] tensors = new Tensor[MOST];
     private final String[] names = new String[MOST];
@@ -44,8 +49,10 @@ final class Call implements AutoCloseable {
     private final boolean[] written = new boolean[MOST];
     private int n;
 
-    Call(Layout layout) {
+    /** A call under a plan, or under one that is drawn on the way. */
+    Call(Layout layout, @Nullable Plan plan) {
         this.layout = layout;
+        this.plan = plan;
         Frame free = FRAMES.poll();
         frame = free == null ? Frame.make() : free;
     }
@@ -97,6 +104,10 @@ final class Call implements AutoCloseable {
 
     private long add(String name, Tensor tensor, boolean output, boolean images) {
         int axes = tensor.axes();
+        boolean interleaved = images && layout == Layout.NHWC;
+        if (interleaved) {
+            checkInterleaved(name, tensor);
+        }
         if (axes > AXES) {
             throw MiamixArgumentException.of(Status.SHAPE, name, "expected shape of 1 to 5 axes", axes + " axes");
         }
@@ -110,7 +121,6 @@ final class Call implements AutoCloseable {
         int at = SLOT * n++;
         int shape = at + TENSOR;
         int strides = shape + 8 * AXES;
-        boolean interleaved = images && layout == Layout.NHWC && axes >= 4;
         frame.memory.putLong(at, data).putInt(at + 8, DEVICE_CPU).putInt(at + 12, 0)
                 .putInt(at + 16, axes).putInt(at + 20, tensor.dtype().packed)
                 .putLong(at + 24, frame.address + shape)
@@ -119,12 +129,30 @@ final class Call implements AutoCloseable {
         long stride = 1;
         for (int axis = axes - 1; axis >= 0; axis--) {
             // Channels are last in memory, and before H and W in the description.
-            int place = !interleaved || axis < axes - 3 ? axis : axis == axes - 1 ? axes - 3 : axis + 1;
+            int place = !interleaved || axis == 0 ? axis : axis == 3 ? 1 : axis + 1;
             frame.memory.putLong(shape + 8 * place, tensor.extent(axis));
             frame.memory.putLong(strides + 8 * place, stride);
             stride *= tensor.extent(axis);
         }
         return frame.address + at;
+    }
+
+    /** What the core would say in its own order of the axes. */
+    private void checkInterleaved(String name, Tensor tensor) {
+        String expected = null;
+        if (tensor.axes() != 4) {
+            expected = "[N, H, W, C]";
+        } else if (first != null) {
+            expected = Arrays.equals(tensor.shape(), first.shape()) ? null : Arrays.toString(first.shape());
+        } else if (plan != null && (tensor.extent(0) != plan.samples() || tensor.extent(1) != plan.height()
+                || tensor.extent(2) != plan.width())) {
+            expected = "[" + plan.samples() + ", " + plan.height() + ", " + plan.width() + ", C], as the plan";
+        }
+        if (expected != null) {
+            throw MiamixArgumentException.of(Status.SHAPE, name, "expected shape " + expected,
+                    Arrays.toString(tensor.shape()));
+        }
+        first = tensor;
     }
 
     /** Room for an array on the library's side, with its elements if they are read. */

@@ -4,6 +4,6 @@ package ai.miamix;
 public enum Layout {
     /** {@code [N, C, H, W]} or {@code [N, T, C, H, W]}: channels before rows. */
     NCHW,
-    /** {@code [N, H, W, C]} or {@code [N, T, H, W, C]}: channels last. */
+    /** {@code [N, H, W, C]}: channels last. */
     NHWC
 }

@@ -218,7 +218,7 @@ public final class Miamix implements AutoCloseable {
         Tensor givenLabels = batch.labels();
         long k = givenLabels == null ? 0 : givenLabels.axes() == 1 ? classes(givenLabels) : numClasses;
         long op = handle.acquire();
-        try (Call call = new Call(layout)) {
+        try (Call call = new Call(layout, plan)) {
             long images = call.readImages("images", batch.images());
             long partnerImages = call.readImages("partner_images", batch.partnerImages());
             long labels = call.read("labels", givenLabels);
@@ -323,7 +323,7 @@ public final class Miamix implements AutoCloseable {
         long op = handle.acquire();
         try {
             long planned = plan.handle().acquire();
-            try (Call call = new Call(layout)) {
+            try (Call call = new Call(layout, plan)) {
                 call.finish(work.call(call, op, planned));
             } finally {
                 plan.handle().release();

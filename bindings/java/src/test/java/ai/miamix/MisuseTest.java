@@ -11,6 +11,7 @@ import java.nio.FloatBuffer;
 import java.util.Arrays;
 import java.util.Map;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -22,6 +23,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 /** Every misuse is an exception with a message, and writes nothing. */
 class MisuseTest {
     private static final long[] SHAPE = {5, 3, 13, 17};
+    private static final long[] PIXELS = {5, 13, 17, 3};
     private static final int COUNT = 5 * 3 * 13 * 17;
 
     private static Miamix miamix;
@@ -67,6 +69,15 @@ class MisuseTest {
 
     private static void mixInto(Tensor images, Tensor mixed) {
         miamix.mix(Batch.of(images), 1, 0, new MixResult(mixed, null, null, null));
+    }
+
+    private static void interleaved(long[] images, long @Nullable [] partner, long @Nullable [] mixed) {
+        try (Miamix nhwc = Miamix.builder().layout(Layout.NHWC).build()) {
+            Batch batch = new Batch(Tensor.allocate(DType.UINT8, images),
+                    partner == null ? null : Tensor.allocate(DType.UINT8, partner), null);
+            Tensor room = Tensor.allocate(DType.UINT8, mixed == null ? images : mixed);
+            nhwc.mix(batch, 1, 0, new MixResult(room, null, null, null));
+        }
     }
 
     private static Arguments bad(Status status, String message, Executable call) {
@@ -155,6 +166,26 @@ class MisuseTest {
                 bad(Status.DTYPE, "images: must be aligned to 4 bytes, got 0x…", () -> {
                     ByteBuffer odd = Batches.room(DType.UINT8, 4 * COUNT + 1).position(1);
                     mixInto(Tensor.of(DType.FLOAT32, odd.order(ByteOrder.nativeOrder()), SHAPE), images());
+                }),
+                // Interleaved images, in the order of their own axes
+                bad(Status.SHAPE, "images: expected shape [N, H, W, C], got [4, 2, 8, 9, 3]",
+                        () -> interleaved(new long[] {4, 2, 8, 9, 3}, null, null)),
+                bad(Status.SHAPE, "images: expected shape [N, H, W, C], got [1, 1, 1, 1, 1, 1]",
+                        () -> interleaved(new long[] {1, 1, 1, 1, 1, 1}, null, null)),
+                bad(Status.SHAPE, "partner_images: expected shape [5, 13, 17, 3], got [5, 3, 13, 17]",
+                        () -> interleaved(PIXELS, SHAPE, null)),
+                bad(Status.SHAPE, "mixed_images: expected shape [5, 13, 17, 3], got [5, 3, 13, 17]",
+                        () -> interleaved(PIXELS, null, SHAPE)),
+                bad(Status.SHAPE, "images: expected shape [5, 13, 17, C], as the plan, got [5, 17, 13, 3]", () -> {
+                    try (Miamix nhwc = Miamix.builder().layout(Layout.NHWC).build()) {
+                        nhwc.apply(plan, Batch.of(Tensor.allocate(DType.UINT8, 5, 17, 13, 3)));
+                    }
+                }),
+                bad(Status.SHAPE, "grad_images: expected shape [5, 13, 17, 3], got [5, 3, 13, 17]", () -> {
+                    try (Miamix nhwc = Miamix.builder().layout(Layout.NHWC).build()) {
+                        nhwc.backward(plan, Tensor.allocate(DType.FLOAT32, PIXELS),
+                                Tensor.allocate(DType.FLOAT32, SHAPE), null);
+                    }
                 }),
                 // Plans
                 bad(value, "height: must be in 1..=32768, got 0", () -> miamix.draw(4, 0, 8, 1, 0)),

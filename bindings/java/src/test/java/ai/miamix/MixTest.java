@@ -138,18 +138,11 @@ class MixTest {
 
     @Test
     void clipsOfFiveAxesAreMoreChannels() {
-        for (Layout layout : Layout.values()) {
-            try (Miamix miamix = Miamix.builder().layout(layout).build()) {
-                boolean planar = layout == Layout.NCHW;
-                Tensor images = Batches.images(DType.FLOAT32, new long[] {4, 6, 8, 9}, 0, Layout.NCHW, Batches.Memory.BYTES);
-                // In NHWC one frame has all channels, as T and C would have to be one axis.
-                Tensor clips = Tensor.of(DType.FLOAT32, images.asByteBuffer(),
-                        planar ? new long[] {4, 2, 3, 8, 9} : new long[] {4, 1, 8, 9, 6});
-                Tensor flat = Tensor.of(DType.FLOAT32, images.asByteBuffer(),
-                        planar ? new long[] {4, 6, 8, 9} : new long[] {4, 8, 9, 6});
-                assertArrayEquals(Batches.bytes(miamix.mix(Batch.of(flat), 1, 0).images()),
-                        Batches.bytes(miamix.mix(Batch.of(clips), 1, 0).images()));
-            }
+        try (Miamix miamix = Miamix.builder().build()) {
+            Tensor flat = Batches.images(DType.FLOAT32, new long[] {4, 6, 8, 9}, 0, Layout.NCHW, Batches.Memory.BYTES);
+            Tensor clips = Tensor.of(DType.FLOAT32, flat.asByteBuffer(), 4, 2, 3, 8, 9);
+            assertArrayEquals(Batches.bytes(miamix.mix(Batch.of(flat), 1, 0).images()),
+                    Batches.bytes(miamix.mix(Batch.of(clips), 1, 0).images()));
         }
     }
 
