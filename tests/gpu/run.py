@@ -191,6 +191,8 @@ class Runner:
             return Part(title, not_run=[NO_TIME], tried=tried), -1, ""
         status = -1
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
+        if before:
+            environment["MIAMIX_GPU_PATIENCE"] = "600"  # a tool may take its time over the first kernel
         with log.open("w") as output:
             # A session of its own: a tool that runs the program goes with it when it is stopped.
             self._child = subprocess.Popen(

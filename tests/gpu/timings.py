@@ -92,9 +92,7 @@ class Prepared:
         calls.apply(op, plan, self.inputs, self.batch.n_classes, self.outputs, stream.handle)
 
 
-def large(
-    part: Part, table: Table, driver: Driver, clock: Clock, dtype: str, quick: bool, per_ms: float
-) -> None:
+def large(part: Part, table: Table, driver: Driver, clock: Clock, dtype: str, quick: bool, per_ms: float) -> None:
     """Batches that are far larger than the second-level cache, in turns, each time under another plan."""
     shape = Shape(2, 3, 68, 72) if quick else Shape(256, 3, 224, 224)
     stream, op, target = clock.stream, Operator(), TARGETS[dtype]

@@ -225,9 +225,7 @@ def steps(part: Part, device: torch.device, precision: str, quick: bool) -> None
         part.save()
 
 
-def tabulate(
-    table: Table, timer: Timer, times: dict[str, list[float]], of_host: dict[str, list[float]]
-) -> float:
+def tabulate(table: Table, timer: Timer, times: dict[str, list[float]], of_host: dict[str, list[float]]) -> float:
     """Each mixer's rounds beside those without one; MiAMix's slow-down in per cent."""
     medians: dict[str, float] = {}
     for name, all_ms in times.items():
