@@ -384,6 +384,9 @@ API int stand_in_capture_mode() { return capture_mode; }
 API void stand_in_no_pools(int without) { LOCK; no_pools = without; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
+#ifdef COUNT_INSTRUCTIONS
+API on_cpu::Executed stand_in_executed() { LOCK; return on_cpu::executed(); }
+#endif
 API unsigned long long stand_in_queried() { return queried; }
 // Does what is on a stream; null, or what went wrong.
 API const char* stand_in_run(void* stream) {
