@@ -1379,6 +1379,28 @@ fn the_stand_in_notices_mistakes() {
     }
 }
 
+/// What the driver's compiler says about kernels that it does not take is told. In a process of its own.
+#[test]
+fn kernels_that_do_not_compile_are_told_of() {
+    let Some(stand_in) = StandIn::get() else { return };
+    const REFUSED: &str = "STAND_IN_PTX";
+    if std::env::var_os(REFUSED).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "kernels_that_do_not_compile_are_told_of", "--nocapture"]).env(REFUSED, "refused");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let op = MiaMix::new(Config::default()).unwrap();
+    let plan = op.draw(BatchShape::new(1, 2, 2), 0, 0).unwrap();
+    let pixels = images::<f32>([1, 1, 2, 2], 0);
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let error = call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap_err();
+    let said = "ptxas application ptx input, line 9; fatal   : Parsing error near '.oops'";
+    assert_eq!(error.to_string(), format!("CUDA: cuModuleLoadDataEx failed with 218: {said}"));
+    assert_eq!(error.status(), Status::Cuda);
+}
+
 /// On a machine without a driver, whoever asks gets an error that says so. In a process of its own, as the answer is kept.
 #[test]
 fn without_a_driver_there_is_an_error() {
