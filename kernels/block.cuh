@@ -7,9 +7,18 @@
 #define FULL_WARP 0xffffffffu
 #define WARPS (BLOCK / 32)
 
+// The sample that a block mixes: here, as registers are dear while masks are made.
+struct Sides {
+  const char *primary, *partner;  // where the images begin that it reads
+  char* out;                      // where its own begins
+  View primary_view, partner_view;
+  u32 access;  // Launch::access, where both are read as they are, or ACCESS_STRIDED
+};
+
 // Every block's bookkeeping, at the start of its dynamic shared memory.
 struct Common {
   Layer layers[MAX_LAYERS];
+  Sides sides;
   u64 sums[WARPS];
   float lows[WARPS], highs[WARPS];
   u64 threshold;

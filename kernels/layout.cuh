@@ -9,7 +9,7 @@ typedef long long i64;
 typedef float f32;
 
 // First word of a plan; changes with anything in this file.
-#define PLAN_VERSION 1298743554
+#define PLAN_VERSION 1298743555
 // Threads of every block.
 #define BLOCK 256
 // Neighbouring pixels of a row that a thread takes together.
@@ -21,7 +21,7 @@ typedef float f32;
 // Images of no more pixels are mixed by one block each, their masks in shared memory.
 #define SMALL_PX 4096
 // Rows of an fmix field that a block computes at a time, at most.
-#define STRIP_ROWS 32
+#define STRIP_ROWS 36
 // Bins of the histogram that finds fmix's threshold.
 #define BINS 1024
 // Values of one bin that are ranked directly.
@@ -44,9 +44,9 @@ typedef float f32;
 #define WEIGHT_DRAWN 1
 // `Launch::access`: any strides, element by element.
 #define ACCESS_STRIDED 0
-// `Launch::access`: rows of one channel, whole groups aligned.
+// `Launch::access`: rows of one channel, whole groups aligned, an image within 2³² elements.
 #define ACCESS_PLANAR 1
-// `Launch::access`: rows of pixels with their channels side by side, whole groups aligned.
+// `Launch::access`: rows of pixels with their channels side by side, whole groups aligned, within 2³² elements.
 #define ACCESS_INTERLEAVED 2
 // `Launch::sink`: images are mixed.
 #define SINK_F32 0
@@ -147,7 +147,7 @@ struct Layer {
   u32 warped;
   // GRIDMIX: cells a side. FMIX: pixels given to the partner.
   u32 n;
-  // CONSTANT: M.
+  // CONSTANT: M. Smoothed: 1 / window².
   f32 value;
   // GAUSSIAN: the centre.
   f32 cx;
@@ -243,6 +243,8 @@ struct Launch {
   u32 tiles;
   u32 sink;
   u32 access;
+  // Of images, masks or maps.
+  u32 element_bytes;
   u32 label_kind;
   u32 n_classes;
   // One-hot value of the labelled class.
@@ -291,10 +293,11 @@ static_assert(__builtin_offsetof(Launch, tiles_x) == 340, "Launch.tiles_x");
 static_assert(__builtin_offsetof(Launch, tiles) == 344, "Launch.tiles");
 static_assert(__builtin_offsetof(Launch, sink) == 348, "Launch.sink");
 static_assert(__builtin_offsetof(Launch, access) == 352, "Launch.access");
-static_assert(__builtin_offsetof(Launch, label_kind) == 356, "Launch.label_kind");
-static_assert(__builtin_offsetof(Launch, n_classes) == 360, "Launch.n_classes");
-static_assert(__builtin_offsetof(Launch, hot_on) == 364, "Launch.hot_on");
-static_assert(__builtin_offsetof(Launch, hot_off) == 368, "Launch.hot_off");
-static_assert(__builtin_offsetof(Launch, phase) == 372, "Launch.phase");
-static_assert(__builtin_offsetof(Launch, n_slots) == 376, "Launch.n_slots");
+static_assert(__builtin_offsetof(Launch, element_bytes) == 356, "Launch.element_bytes");
+static_assert(__builtin_offsetof(Launch, label_kind) == 360, "Launch.label_kind");
+static_assert(__builtin_offsetof(Launch, n_classes) == 364, "Launch.n_classes");
+static_assert(__builtin_offsetof(Launch, hot_on) == 368, "Launch.hot_on");
+static_assert(__builtin_offsetof(Launch, hot_off) == 372, "Launch.hot_off");
+static_assert(__builtin_offsetof(Launch, phase) == 376, "Launch.phase");
+static_assert(__builtin_offsetof(Launch, n_slots) == 380, "Launch.n_slots");
 #endif

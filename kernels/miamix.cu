@@ -52,25 +52,32 @@ __device__ __forceinline__ u32 given_words(const Launch& launch) { return (launc
 
 // Mixes a tile; the sum of its mask's weights, in every thread.
 __device__ __forceinline__ u64 mix_tile(const Launch& launch, const Sample& sample, u32 n, const Tile& tile,
-                                        const u32* given, Common& common, unsigned char* shared) {
+                                        const u32* given, Common& common, char* shared) {
   const u32 words = given_words(launch), merge = ((const Header*)launch.plan)->merge;
-  // The hard values of one layer lie behind the column sums of all.
-  unsigned char* planes = shared;
-  smoothed_planes(launch, common, sample.n_layers, tile, given, words, planes + launch.k_max * plane_bytes(launch),
+  const u32 n_layers = sample.n_layers;
+  // The hard bits of one layer lie behind the sums of all.
+  uint4* const planes = (uint4*)shared;
+  smoothed_planes(launch, common, n_layers, tile, given, words, (u32*)(planes + launch.k_max * plane_words(launch)),
                   planes);
   const u32 across = (tile.x1 - tile.x0 + GROUP - 1) / GROUP;
-  u64 sum = 0;
+  // From group to group of a thread, rows and what is left of one.
+  const u32 rows = BLOCK / across, groups = BLOCK - rows * across;
+  u32 row = threadIdx.x / across, group = threadIdx.x - row * across;
+  u32 sum = 0;  // a thread has a few groups: far from 2^32 / 2^24 pixels
 #pragma unroll 1
-  for (u32 i = threadIdx.x; i < across * (tile.y1 - tile.y0); i += BLOCK) {
-    const u32 row = i / across, x = tile.x0 + (i - row * across) * GROUP, y = tile.y0 + row;
-    const u32 n_pixels = min(tile.x1 - x, (u32)GROUP);
+  for (; row < tile.y1 - tile.y0; row += rows, group += groups) {
+    if (group >= across) {
+      group -= across;
+      if (++row == tile.y1 - tile.y0) break;
+    }
+    const u32 x = tile.x0 + group * GROUP, y = tile.y0 + row, n_pixels = min(tile.x1 - x, (u32)GROUP);
     float mask[GROUP];
-    mask_values(launch, common, sample.n_layers, merge, tile, given, words, planes, x, y, mask);
+    mask_values(launch, common, n_layers, merge, tile, given, words, planes, x, y, mask);
 #pragma unroll
     for (u32 p = 0; p < GROUP; ++p) {
       if (p < n_pixels) sum += __float2uint_rn(mask[p] * 16777216.0f);
     }
-    use_group(launch, sample, n, y, x, n_pixels, mask);
+    use_group(launch, common.sides, y, x, n_pixels, mask);
   }
   return block_sum(sum, common);
 }
@@ -84,7 +91,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_small(const Launch
   const Sample& sample = sample_of(launch, n);
   u32* given = (u32*)((char*)shared + COMMON_BYTES);
   char* work = (char*)given + ((launch.k_max * words * 4 + 15u) & ~15u);
-  load_layers(launch, n, 0, sample.n_layers, common);
+  if (threadIdx.x == 0) find_sides(launch, sample, n, common.sides);
+  load_layers(launch, n, 0, sample.n_layers, common);  // its barrier also completes the sides
   for (u32 j = 0; j < sample.n_layers; ++j) {
     const Layer& layer = common.layers[j];
     if (layer.kind != FMIX) continue;  // the same for the whole block
@@ -92,10 +100,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_small(const Launch
     float* field = (float*)work;
     char* rest = work + ((pixels * 4 + 15u) & ~15u);
     float* warped = (float*)(rest + BINS * 4 + CANDIDATES * 8);
-    fmix_given(fmix_of(launch, layer), layer, 0, field, warped, rest, common, given + j * words);
+    fmix_given<SmallFields, TurnCircle>(fmix_of(launch, layer), layer, 0, field, warped, rest, common,
+                                        given + j * words);
   }
   const Tile tile = {0, 0, launch.width, launch.height};
-  const u64 sum = mix_tile(launch, sample, n, tile, given, common, (unsigned char*)work);
+  const u64 sum = mix_tile(launch, sample, n, tile, given, common, work);
   finish_sample(launch, sample, n, sum);
 }
 
@@ -117,7 +126,8 @@ __device__ __forceinline__ void make_bits(const Launch& launch, u32 slot, Common
     load_layers(launch, n, j, 1, common);  // its barrier also completes the turns
     const Layer& layer = common.layers[0];
     u32* given = (u32*)launch.given + ((u64)n * launch.k_max + j) * words;
-    fmix_given(fmix_of(launch, layer), layer, turns, field, field + pixels, work, common, given);
+    fmix_given<LargeFields, TurnTable>(fmix_of(launch, layer), layer, turns, field, field + pixels, work, common,
+                                       given);
   }
 }
 
@@ -134,13 +144,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) miamix_large(const Launch
   const u32 n = block / launch.tiles, index = block - n * launch.tiles;
   const Sample& sample = sample_of(launch, n);
   if ((sample.n_fmix != 0) != (launch.phase == PHASE_REST)) return;
-  load_layers(launch, n, 0, sample.n_layers, common);
+  if (threadIdx.x == 0) find_sides(launch, sample, n, common.sides);
+  load_layers(launch, n, 0, sample.n_layers, common);  // its barrier also completes the sides
   const u32 tile_y = index / launch.tiles_x, tile_x = index - tile_y * launch.tiles_x;
   Tile tile;
   tile.x0 = tile_x * launch.tile_w, tile.y0 = tile_y * launch.tile_h;
   tile.x1 = min(tile.x0 + launch.tile_w, launch.width), tile.y1 = min(tile.y0 + launch.tile_h, launch.height);
   const u32* given = (const u32*)launch.given + (u64)n * launch.k_max * given_words(launch);
-  const u64 sum = mix_tile(launch, sample, n, tile, given, common, (unsigned char*)work);
+  const u64 sum = mix_tile(launch, sample, n, tile, given, common, work);
   u64* total = (u64*)launch.sums + n;
   if (threadIdx.x == 0) {
     atomicAdd(total, sum);

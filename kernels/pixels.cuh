@@ -6,56 +6,102 @@
 
 #include "layout.cuh"
 
+#ifndef HALF_CONVERSIONS
+// Exact, and rounded to nearest even, denormal numbers included.
+__device__ __forceinline__ float half_to_f32(u32 bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"((unsigned short)bits));
+  return value;
+}
+__device__ __forceinline__ u32 half_from_f32(float value) {
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+#endif
+
+// Of two elements in a word: all bits of those where `first` and `second` are true.
+__device__ __forceinline__ u32 halves_where(bool first, bool second) {
+  return (first ? 0xffffu : 0u) | (second ? 0xffff0000u : 0u);
+}
+
+// The bits of `a` where `where` is 1, of `b` elsewhere.
+__device__ __forceinline__ u32 select_bits(u32 where, u32 a, u32 b) { return (a & where) | (b & ~where); }
+
 struct F32 {
   typedef u32 Word;
   typedef uint4 Quad;
   static __device__ __forceinline__ float to_f32(u32 bits) { return __uint_as_float(bits); }
   static __device__ __forceinline__ u32 from_f32(float value) { return __float_as_uint(value); }
+  static __device__ __forceinline__ void unpack(uint4 quad, float (&values)[GROUP]) {
+    values[0] = to_f32(quad.x), values[1] = to_f32(quad.y), values[2] = to_f32(quad.z), values[3] = to_f32(quad.w);
+  }
+  static __device__ __forceinline__ uint4 pack(const float (&values)[GROUP]) {
+    return make_uint4(from_f32(values[0]), from_f32(values[1]), from_f32(values[2]), from_f32(values[3]));
+  }
+  static __device__ __forceinline__ uint4 select(const bool (&where)[GROUP], uint4 a, uint4 b) {
+    return make_uint4(where[0] ? a.x : b.x, where[1] ? a.y : b.y, where[2] ? a.z : b.z, where[3] ? a.w : b.w);
+  }
 };
 
-struct Bf16 {
+// Two elements in a word.
+template <class Pixel>
+struct Halves {
   typedef unsigned short Word;
   typedef uint2 Quad;
+  static __device__ __forceinline__ void unpack(uint2 quad, float (&values)[GROUP]) {
+    values[0] = Pixel::to_f32(quad.x & 0xffffu), values[1] = Pixel::to_f32(quad.x >> 16);
+    values[2] = Pixel::to_f32(quad.y & 0xffffu), values[3] = Pixel::to_f32(quad.y >> 16);
+  }
+  static __device__ __forceinline__ uint2 pack(const float (&values)[GROUP]) {
+    return make_uint2(Pixel::from_f32(values[0]) | Pixel::from_f32(values[1]) << 16,
+                      Pixel::from_f32(values[2]) | Pixel::from_f32(values[3]) << 16);
+  }
+  static __device__ __forceinline__ uint2 select(const bool (&where)[GROUP], uint2 a, uint2 b) {
+    return make_uint2(select_bits(halves_where(where[0], where[1]), a.x, b.x),
+                      select_bits(halves_where(where[2], where[3]), a.y, b.y));
+  }
+};
+
+struct Bf16 : Halves<Bf16> {
   static __device__ __forceinline__ float to_f32(u32 bits) { return __uint_as_float(bits << 16); }
   static __device__ __forceinline__ u32 from_f32(float value) {
     const u32 bits = __float_as_uint(value);
-    const u32 rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
-    return is_nan ? bits >> 16 | 0x40u : rounded;
+    const u32 rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+    return (value != value ? bits | 0x400000u : rounded) >> 16;
   }
 };
 
-struct F16 {
-  typedef unsigned short Word;
-  typedef uint2 Quad;
-  // The exponent is moved by a multiplication, which is exact.
-  static __device__ __forceinline__ float to_f32(u32 bits) {
-    const u32 sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
-    const float scale = __uint_as_float((254u - 15u) << 23);
-    const u32 finite = __float_as_uint(__uint_as_float(magnitude << 13) * scale);
-    return __uint_as_float(sign | (magnitude >= 0x7c00u ? magnitude << 13 | 0x7f800000u : finite));
-  }
-  static __device__ __forceinline__ u32 from_f32(float value) {
-    const u32 bits = __float_as_uint(value);
-    const u32 sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    const u32 moved = magnitude - ((127u - 15u) << 23);
-    const u32 normal = (moved + 0xfffu + (moved >> 13 & 1u)) >> 13;
-    // Below 2^-14 the last place is 2^-24: adding 1/2, whose last place is that, rounds there.
-    const u32 denormal = __float_as_uint(__uint_as_float(magnitude) + 0.5f) - 0x3f000000u;
-    const u32 small = magnitude < (127u - 14u) << 23 ? denormal : normal;
-    const u32 large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-    return sign | (magnitude >= 0x477ff000u ? large : small);  // from 65520 on, rounding gives infinity
-  }
+struct F16 : Halves<F16> {
+  static __device__ __forceinline__ float to_f32(u32 bits) { return half_to_f32(bits); }
+  static __device__ __forceinline__ u32 from_f32(float value) { return half_from_f32(value); }
 };
 
 struct U8 {
   typedef unsigned char Word;
   typedef u32 Quad;
-  static __device__ __forceinline__ float to_f32(u32 bits) { return (float)bits; }
-  // A blend of bytes lies in [0, 256): one addition rounds it half to even.
-  static __device__ __forceinline__ u32 from_f32(float value) {
-    const u32 rounded = __float_as_uint(value + 12582912.0f) & 0x1ffu;
-    return rounded > 255u ? 255u : rounded;
+  // 2^23 + byte, less 2^23: cheaper than a conversion.
+  template <int BYTE>
+  static __device__ __forceinline__ float byte_of(u32 bits) {
+    return __uint_as_float(__byte_perm(bits, 0x4b000000u, 0x7440u | BYTE)) - 8388608.0f;
+  }
+  static __device__ __forceinline__ float to_f32(u32 bits) { return byte_of<0>(bits); }
+  // The last bits of 2^23 * 1.5 + value, rounded half to even. A blend of bytes is less than 255.5: 1 - m is off by 2^-25
+  // at most.
+  static __device__ __forceinline__ u32 low_byte(float value) { return __float_as_uint(value + 12582912.0f); }
+  static __device__ __forceinline__ u32 from_f32(float value) { return low_byte(value) & 0xffu; }
+  static __device__ __forceinline__ void unpack(u32 quad, float (&values)[GROUP]) {
+    values[0] = byte_of<0>(quad), values[1] = byte_of<1>(quad), values[2] = byte_of<2>(quad), values[3] = byte_of<3>(quad);
+  }
+  static __device__ __forceinline__ u32 pack(const float (&values)[GROUP]) {
+    const u32 low = __byte_perm(low_byte(values[0]), low_byte(values[1]), 0x40u);
+    const u32 high = __byte_perm(low_byte(values[2]), low_byte(values[3]), 0x40u);
+    return __byte_perm(low, high, 0x5410u);
+  }
+  static __device__ __forceinline__ u32 select(const bool (&where)[GROUP], u32 a, u32 b) {
+    const u32 bytes = (where[0] ? 0xffu : 0u) | (where[1] ? 0xff00u : 0u) | (where[2] ? 0xff0000u : 0u) |
+                      (where[3] ? 0xff000000u : 0u);
+    return select_bits(bytes, a, b);
   }
 };
 
@@ -66,21 +112,18 @@ __device__ __forceinline__ u32 blend(u32 primary, u32 partner, float m) {
   return m == 1.0f ? primary : m == 0.0f ? partner : mixed;
 }
 
-__device__ __forceinline__ void unpack(uint4 quad, u32 (&bits)[GROUP]) {
-  bits[0] = quad.x, bits[1] = quad.y, bits[2] = quad.z, bits[3] = quad.w;
-}
-__device__ __forceinline__ void unpack(uint2 quad, u32 (&bits)[GROUP]) {
-  bits[0] = quad.x & 0xffffu, bits[1] = quad.x >> 16, bits[2] = quad.y & 0xffffu, bits[3] = quad.y >> 16;
-}
-__device__ __forceinline__ void unpack(u32 quad, u32 (&bits)[GROUP]) {
-  bits[0] = quad & 0xffu, bits[1] = quad >> 8 & 0xffu, bits[2] = quad >> 16 & 0xffu, bits[3] = quad >> 24;
-}
-__device__ __forceinline__ void pack(const u32 (&bits)[GROUP], uint4& quad) {
-  quad = make_uint4(bits[0], bits[1], bits[2], bits[3]);
-}
-__device__ __forceinline__ void pack(const u32 (&bits)[GROUP], uint2& quad) {
-  quad = make_uint2(bits[0] | bits[1] << 16, bits[2] | bits[3] << 16);
-}
-__device__ __forceinline__ void pack(const u32 (&bits)[GROUP], u32& quad) {
-  quad = bits[0] | bits[1] << 8 | bits[2] << 16 | bits[3] << 24;
+// The same for GROUP elements.
+template <class Pixel>
+__device__ __forceinline__ typename Pixel::Quad blend(typename Pixel::Quad primary, typename Pixel::Quad partner,
+                                                      const float (&m)[GROUP]) {
+  float own[GROUP], other[GROUP], mixed[GROUP];
+  bool is_one[GROUP], is_zero[GROUP];
+  Pixel::unpack(primary, own);
+  Pixel::unpack(partner, other);
+#pragma unroll
+  for (int e = 0; e < GROUP; ++e) {
+    mixed[e] = fmaf(m[e], own[e], (1.0f - m[e]) * other[e]);
+    is_one[e] = m[e] == 1.0f, is_zero[e] = m[e] == 0.0f;
+  }
+  return Pixel::select(is_one, primary, Pixel::select(is_zero, partner, Pixel::pack(mixed)));
 }

@@ -15,123 +15,180 @@ __device__ __forceinline__ i64 offset_of(const Tensor& tensor, u32 n, u32 c, u32
 
 __device__ __forceinline__ bool is_identity(const View& view) { return !view.flip && view.dx == 0 && view.dy == 0; }
 
+// Fills in what is the same for a whole sample.
+__device__ __forceinline__ void find_sides(const Launch& launch, const Sample& sample, u32 n, Sides& sides) {
+  const i64 bytes = launch.element_bytes;
+  sides.primary = (const char*)launch.primary.data + n * launch.primary.strides[0] * bytes;
+  sides.partner = (const char*)launch.partner.data + sample.partner_index * launch.partner.strides[0] * bytes;
+  sides.out = (char*)launch.out.data + n * launch.out.strides[0] * bytes;
+  sides.primary_view = sample.primary, sides.partner_view = sample.partner;
+  sides.access = is_identity(sample.primary) && is_identity(sample.partner) ? launch.access : ACCESS_STRIDED;
+}
+
 // Where a group's pixels are read under a view: out(x, y) = src(f(x + dx), y + dy), 0 outside.
+template <class Word>
 struct Sources {
-  i64 row;            // of channel 0
+  const Word* row;    // of channel 0
   i64 step;           // from pixel to pixel
   int first, width;   // x of the first pixel, before mirroring; of the image
   bool flip, inside;  // whether the row is inside
-  __device__ __forceinline__ Sources(const Launch& launch, const Tensor& tensor, const View& view, u32 n, u32 y, u32 x) {
+  __device__ __forceinline__ Sources(const Launch& launch, const Tensor& tensor, const char* image, const View& view,
+                                     u32 y, u32 x) {
     const int from_y = (int)y + view.dy;
     inside = 0 <= from_y && from_y < (int)launch.height;
-    row = offset_of(tensor, n, 0, inside ? (u32)from_y : 0, 0);
+    row = (const Word*)image + (inside ? (u32)from_y : 0) * tensor.strides[2];
     step = tensor.strides[3];
     first = (int)x + view.dx;
     width = (int)launch.width;
     flip = view.flip;
   }
   // Pixel i of the group, `channel` elements further.
-  template <class Word>
-  __device__ __forceinline__ Word at(const Tensor& tensor, int i, i64 channel) const {
+  __device__ __forceinline__ Word at(int i, i64 channel) const {
     const int x = first + i;
     if (!inside || x < 0 || x >= width) return 0;
-    return __ldg((const Word*)tensor.data + row + (flip ? width - 1 - x : x) * step + channel);
+    return __ldg(row + (flip ? width - 1 - x : x) * step + channel);
   }
 };
 
-// Blends the images' elements of a group of pixels.
-template <class Pixel>
-__device__ __forceinline__ void mix_group(const Launch& launch, const Sample& sample, u32 n, u32 y, u32 x, u32 n_pixels,
-                                          const float (&mask)[GROUP]) {
+// Element (y, x) of an image's first channel, where all of it lies within 2^32 elements.
+__device__ __forceinline__ u32 place_in(const Tensor& tensor, u32 y, u32 x) {
+  return y * (u32)tensor.strides[2] + x * (u32)tensor.strides[3];
+}
+
+// Units of GROUP elements that are under way at the same time.
+#define AT_ONCE 3
+
+// The next N units of a group: a channel of its pixels, or neighbours where channels lie side by side.
+template <class Pixel, int N>
+__device__ __forceinline__ void copy_units(const char* image, u32& from, u32 step, char* out, u32& to, u32 out_step) {
   typedef typename Pixel::Word Word;
   typedef typename Pixel::Quad Quad;
-  bool reads_primary = false, reads_partner = false;
+  Quad units[N];
 #pragma unroll
-  for (u32 i = 0; i < GROUP; ++i) {
-    reads_primary |= i < n_pixels && mask[i] != 0.0f;
-    reads_partner |= i < n_pixels && mask[i] != 1.0f;
+  for (int i = 0; i < N; ++i, from += step) units[i] = __ldg((const Quad*)((const Word*)image + from));
+#pragma unroll
+  for (int i = 0; i < N; ++i, to += out_step) *(Quad*)((Word*)out + to) = units[i];
+}
+
+// The place of the next element among interleaved channels.
+struct Element {
+  u32 pixel, left;  // of the group, and its elements that are left
+};
+
+// The same for a mixed group. INTERLEAVED: units cross pixels.
+template <class Pixel, int N, bool INTERLEAVED>
+__device__ __forceinline__ void blend_units(const Sides& sides, u32& primary, u32 primary_step, u32& partner,
+                                            u32 partner_step, u32& to, u32 out_step, u32 channels, Element& next,
+                                            const float (&mask)[GROUP]) {
+  typedef typename Pixel::Word Word;
+  typedef typename Pixel::Quad Quad;
+  Quad own[N], other[N];
+#pragma unroll
+  for (int i = 0; i < N; ++i, primary += primary_step, partner += partner_step) {
+    own[i] = __ldg((const Quad*)((const Word*)sides.primary + primary));
+    other[i] = __ldg((const Quad*)((const Word*)sides.partner + partner));
   }
-  Word* const out = (Word*)launch.out.data;
-  if (launch.access != ACCESS_STRIDED && is_identity(sample.primary) && is_identity(sample.partner)) {
-    // Whole units of GROUP elements: a channel of the group's pixels, or neighbours of interleaved ones, which cross
-    // pixels. The loads of AT_ONCE units are under way before the first is used.
-    const u32 AT_ONCE = 3;
-    const bool interleaved = launch.access == ACCESS_INTERLEAVED;
-    const Word* primary = (const Word*)launch.primary.data + offset_of(launch.primary, n, 0, y, x);
-    const Word* partner = (const Word*)launch.partner.data + offset_of(launch.partner, sample.partner_index, 0, y, x);
-    Word* const to = out + offset_of(launch.out, n, 0, y, x);
-    const i64 primary_step = interleaved ? GROUP : launch.primary.strides[1];
-    const i64 partner_step = interleaved ? GROUP : launch.partner.strides[1];
-    const i64 out_step = interleaved ? GROUP : launch.out.strides[1];
-#pragma unroll 1
-    for (u32 first = 0; first < launch.channels; first += AT_ONCE) {
-      Quad a[AT_ONCE], b[AT_ONCE];
 #pragma unroll
-      for (u32 i = 0; i < AT_ONCE; ++i) {
-        a[i] = b[i] = Quad();
-        if (first + i < launch.channels && reads_primary) a[i] = __ldg((const Quad*)(primary + (first + i) * primary_step));
-        if (first + i < launch.channels && reads_partner) b[i] = __ldg((const Quad*)(partner + (first + i) * partner_step));
-      }
+  for (int i = 0; i < N; ++i, to += out_step) {
+    float m[GROUP];
 #pragma unroll
-      for (u32 i = 0; i < AT_ONCE; ++i) {
-        if (first + i >= launch.channels) continue;
-        u32 own[GROUP], other[GROUP], mixed[GROUP];
-        unpack(a[i], own);
-        unpack(b[i], other);
-#pragma unroll
-        for (u32 e = 0; e < GROUP; ++e) {
-          const u32 pixel = interleaved ? ((first + i) * GROUP + e) / launch.channels : e;
-          const float m = pixel == 0 ? mask[0] : pixel == 1 ? mask[1] : pixel == 2 ? mask[2] : mask[3];
-          mixed[e] = blend<Pixel>(own[e], other[e], m);
-        }
-        Quad quad;
-        pack(mixed, quad);
-        *(Quad*)(to + (first + i) * out_step) = quad;
-      }
+    for (int e = 0; e < GROUP; ++e) {
+      m[e] = mask[e];
+      if (!INTERLEAVED) continue;
+      m[e] = next.pixel == 0 ? mask[0] : next.pixel == 1 ? mask[1] : next.pixel == 2 ? mask[2] : mask[3];
+      if (--next.left == 0) next.left = channels, ++next.pixel;
     }
+    *(Quad*)((Word*)sides.out + to) = blend<Pixel>(own[i], other[i], m);
+  }
+}
+
+// Mixes a group in whole units. CHANNELS: their number where it is known, or 0.
+template <class Pixel, bool INTERLEAVED, u32 CHANNELS>
+__device__ __forceinline__ void mix_units(const Launch& launch, const Sides& sides, u32 y, u32 x,
+                                          const float (&mask)[GROUP]) {
+  u32 primary = place_in(launch.primary, y, x), partner = place_in(launch.partner, y, x);
+  u32 to = place_in(launch.out, y, x);
+  const u32 primary_step = INTERLEAVED ? GROUP : (u32)launch.primary.strides[1];
+  const u32 partner_step = INTERLEAVED ? GROUP : (u32)launch.partner.strides[1];
+  const u32 out_step = INTERLEAVED ? GROUP : (u32)launch.out.strides[1];
+  const u32 channels = CHANNELS ? CHANNELS : launch.channels;
+  const u32 m0 = __float_as_uint(mask[0]), m1 = __float_as_uint(mask[1]);
+  const u32 m2 = __float_as_uint(mask[2]), m3 = __float_as_uint(mask[3]);
+  const u32 any = m0 | m1 | m2 | m3, all = m0 & m1 & m2 & m3;
+  u32 left = channels;
+  if (any == all && (any == 0u || any == 0x3f800000u)) {
+    // 0 or 1 on the whole group: one image.
+    const char* const image = any ? sides.primary : sides.partner;
+    u32 from = any ? primary : partner;
+    const u32 step = any ? primary_step : partner_step;
+#pragma unroll 1
+    for (; left >= AT_ONCE; left -= AT_ONCE) copy_units<Pixel, AT_ONCE>(image, from, step, sides.out, to, out_step);
+#pragma unroll 1
+    for (; left > 0; --left) copy_units<Pixel, 1>(image, from, step, sides.out, to, out_step);
     return;
   }
-  const Sources primary(launch, launch.primary, sample.primary, n, y, x);
-  const Sources partner(launch, launch.partner, sample.partner, sample.partner_index, y, x);
-  const i64 to = offset_of(launch.out, n, 0, y, x);
+  Element next = {0, channels};
+#pragma unroll 1
+  for (; left >= AT_ONCE; left -= AT_ONCE) {
+    blend_units<Pixel, AT_ONCE, INTERLEAVED>(sides, primary, primary_step, partner, partner_step, to, out_step,
+                                             channels, next, mask);
+  }
+#pragma unroll 1
+  for (; left > 0; --left) {
+    blend_units<Pixel, 1, INTERLEAVED>(sides, primary, primary_step, partner, partner_step, to, out_step, channels,
+                                       next, mask);
+  }
+}
+
+// Blends the images' elements of a group of pixels.
+template <class Pixel>
+__device__ __forceinline__ void mix_group(const Launch& launch, const Sides& sides, u32 y, u32 x, u32 n_pixels,
+                                          const float (&mask)[GROUP]) {
+  typedef typename Pixel::Word Word;
+  if (sides.access != ACCESS_STRIDED) {
+    if (sides.access == ACCESS_PLANAR) return mix_units<Pixel, false, 0>(launch, sides, y, x, mask);
+    if (launch.channels == 3) return mix_units<Pixel, true, 3>(launch, sides, y, x, mask);
+    return mix_units<Pixel, true, 0>(launch, sides, y, x, mask);
+  }
+  const Sources<Word> primary(launch, launch.primary, sides.primary, sides.primary_view, y, x);
+  const Sources<Word> partner(launch, launch.partner, sides.partner, sides.partner_view, y, x);
+  Word* const to = (Word*)sides.out + offset_of(launch.out, 0, 0, y, x);
 #pragma unroll 1
   for (u32 c = 0; c < launch.channels; ++c) {
     u32 own[GROUP], other[GROUP];
 #pragma unroll
     for (u32 i = 0; i < GROUP; ++i) {
       own[i] = other[i] = 0;
-      if (i < n_pixels && mask[i] != 0.0f) own[i] = primary.at<Word>(launch.primary, i, c * launch.primary.strides[1]);
-      if (i < n_pixels && mask[i] != 1.0f) other[i] = partner.at<Word>(launch.partner, i, c * launch.partner.strides[1]);
+      if (i < n_pixels && mask[i] != 0.0f) own[i] = primary.at(i, c * launch.primary.strides[1]);
+      if (i < n_pixels && mask[i] != 1.0f) other[i] = partner.at(i, c * launch.partner.strides[1]);
     }
 #pragma unroll
     for (u32 i = 0; i < GROUP; ++i) {
       if (i >= n_pixels) continue;
       const u32 mixed = blend<Pixel>(own[i], other[i], mask[i]);
-      out[to + c * launch.out.strides[1] + i * launch.out.strides[3]] = (Word)mixed;
+      to[c * launch.out.strides[1] + i * launch.out.strides[3]] = (Word)mixed;
     }
   }
 }
 
 // Chooses the labels of a map: the primary's where mask >= 1/2.
 template <class Word>
-__device__ __forceinline__ void choose_group(const Launch& launch, const Sample& sample, u32 n, u32 y, u32 x,
-                                             u32 n_pixels, const float (&mask)[GROUP]) {
-  const Sources primary(launch, launch.primary, sample.primary, n, y, x);
-  const Sources partner(launch, launch.partner, sample.partner, sample.partner_index, y, x);
-  Word* const out = (Word*)launch.out.data + offset_of(launch.out, n, 0, y, x);
+__device__ __forceinline__ void choose_group(const Launch& launch, const Sides& sides, u32 y, u32 x, u32 n_pixels,
+                                             const float (&mask)[GROUP]) {
+  const Sources<Word> primary(launch, launch.primary, sides.primary, sides.primary_view, y, x);
+  const Sources<Word> partner(launch, launch.partner, sides.partner, sides.partner_view, y, x);
+  Word* const out = (Word*)sides.out + offset_of(launch.out, 0, 0, y, x);
 #pragma unroll
   for (u32 i = 0; i < GROUP; ++i) {
-    if (i >= n_pixels) continue;
-    out[i * launch.out.strides[3]] =
-        mask[i] >= 0.5f ? primary.at<Word>(launch.primary, i, 0) : partner.at<Word>(launch.partner, i, 0);
+    if (i < n_pixels) out[i * launch.out.strides[3]] = mask[i] >= 0.5f ? primary.at(i, 0) : partner.at(i, 0);
   }
 }
 
 // Writes the masks themselves, where they are asked for.
-__device__ __forceinline__ void write_group(const Launch& launch, u32 n, u32 y, u32 x, u32 n_pixels,
+__device__ __forceinline__ void write_group(const Launch& launch, const Sides& sides, u32 y, u32 x, u32 n_pixels,
                                             const float (&mask)[GROUP]) {
   if (launch.out.data == 0) return;
-  float* const out = (float*)launch.out.data + offset_of(launch.out, n, 0, y, x);
+  float* const out = (float*)sides.out + offset_of(launch.out, 0, 0, y, x);
 #pragma unroll
   for (u32 i = 0; i < GROUP; ++i) {
     if (i < n_pixels) out[i] = mask[i];
@@ -140,18 +197,18 @@ __device__ __forceinline__ void write_group(const Launch& launch, u32 n, u32 y, 
 
 // One kernel serves every element type: which one is the same for a whole grid, and the masks need no second copy of
 // their code.
-__device__ __forceinline__ void use_group(const Launch& launch, const Sample& sample, u32 n, u32 y, u32 x, u32 n_pixels,
+__device__ __forceinline__ void use_group(const Launch& launch, const Sides& sides, u32 y, u32 x, u32 n_pixels,
                                           const float (&mask)[GROUP]) {
   switch (launch.sink) {
-    case SINK_F32: return mix_group<F32>(launch, sample, n, y, x, n_pixels, mask);
-    case SINK_F16: return mix_group<F16>(launch, sample, n, y, x, n_pixels, mask);
-    case SINK_BF16: return mix_group<Bf16>(launch, sample, n, y, x, n_pixels, mask);
-    case SINK_U8: return mix_group<U8>(launch, sample, n, y, x, n_pixels, mask);
-    case SINK_MASKS: return write_group(launch, n, y, x, n_pixels, mask);
-    case SINK_MAP8: return choose_group<unsigned char>(launch, sample, n, y, x, n_pixels, mask);
-    case SINK_MAP16: return choose_group<unsigned short>(launch, sample, n, y, x, n_pixels, mask);
-    case SINK_MAP32: return choose_group<u32>(launch, sample, n, y, x, n_pixels, mask);
-    default: return choose_group<u64>(launch, sample, n, y, x, n_pixels, mask);
+    case SINK_F32: return mix_group<F32>(launch, sides, y, x, n_pixels, mask);
+    case SINK_F16: return mix_group<F16>(launch, sides, y, x, n_pixels, mask);
+    case SINK_BF16: return mix_group<Bf16>(launch, sides, y, x, n_pixels, mask);
+    case SINK_U8: return mix_group<U8>(launch, sides, y, x, n_pixels, mask);
+    case SINK_MASKS: return write_group(launch, sides, y, x, n_pixels, mask);
+    case SINK_MAP8: return choose_group<unsigned char>(launch, sides, y, x, n_pixels, mask);
+    case SINK_MAP16: return choose_group<unsigned short>(launch, sides, y, x, n_pixels, mask);
+    case SINK_MAP32: return choose_group<u32>(launch, sides, y, x, n_pixels, mask);
+    default: return choose_group<u64>(launch, sides, y, x, n_pixels, mask);
   }
 }
 

@@ -130,6 +130,16 @@ pub enum Error {
         /// Its `CUresult`.
         code: i32,
     },
+    /// The driver could not load the kernels.
+    #[error("CUDA: {call} failed with {code}: {log}")]
+    CudaKernels {
+        /// The driver's function.
+        call: &'static str,
+        /// Its `CUresult`.
+        code: i32,
+        /// What its compiler said.
+        log: String,
+    },
 }
 
 /// `Result` with this crate's [`Error`].
@@ -147,7 +157,7 @@ impl Error {
             Error::Unsupported(_) => Status::Unsupported,
             Error::OutOfMemory(_) => Status::OutOfMemory,
             Error::CudaUnavailable(_) => Status::CudaUnavailable,
-            Error::Cuda { .. } => Status::Cuda,
+            Error::Cuda { .. } | Error::CudaKernels { .. } => Status::Cuda,
         }
     }
 

@@ -459,6 +459,29 @@ fn masks_of_each_method_are_those_of_the_cpu() {
     }
 }
 
+/// So many values of a large field lie near the threshold that they are narrowed down before they are ranked.
+#[test]
+fn the_threshold_of_a_large_field_is_found() {
+    let Some(stand_in) = StandIn::get() else { return };
+    let (h, w) = (800, 900);
+    for p_aug in [0.0, 1.0] {
+        let config = Config { method_weights: MethodWeights::only(Method::FMix), k_max: 1, p_aug, ..Config::default() };
+        let op = MiaMix::new(Config { p_smooth: 0.0, ..config }).unwrap();
+        let plan = op.draw(BatchShape::new(1, h, w), 1, 0).unwrap();
+        let mut expected = Array3::<f32>::zeros((1, h, w));
+        op.masks(&plan, Some(expected.view_mut()), None).unwrap();
+        for form in FORMS {
+            stand_in.set(2, form);
+            let mut masks = vec![f32::NAN; h * w];
+            let stream = stand_in.stream(1);
+            // SAFETY: memory that outlives the run.
+            unsafe { op.masks_cuda(PlanSource::Host(&plan), masks.as_mut_ptr(), null_mut(), None, stream) }.unwrap();
+            stand_in.run(stream);
+            assert!(masks.iter().eq(&expected), "warped {p_aug}, form {form}");
+        }
+    }
+}
+
 /// Plans written by hand: shares of 0 and 1, empty boxes, wild warps, several decays, flat fields, ties, fields without
 /// waves.
 #[test]
@@ -1046,6 +1069,85 @@ fn what_the_host_code_costs() {
     }
 }
 
+/// What the kernels execute, as PTX whose lanes go through it together, where the stand-in driver counts it
+/// (`cargo xtask instructions --cuda`): not what hardware takes, but what it is asked for.
+#[test]
+#[ignore = "a measurement, which asserts nothing"]
+fn what_the_kernels_execute() {
+    let Some(stand_in) = StandIn::get() else { return };
+    /// Instructions of all warps, and of the longest.
+    #[repr(C)]
+    struct Executed {
+        all_warps: u64,
+        longest_warp: u64,
+    }
+    // SAFETY: the function's type.
+    let executed = unsafe { stand_in.library.get::<unsafe extern "C" fn() -> Executed>("stand_in_executed") };
+    let Ok(executed) = executed else { return eprintln!("skipped: this stand-in driver does not count") };
+    println!("{:<38} {:>16} {:>14}", "", "for 128 pixels", "longest warp");
+    stand_in.set(0, 1);
+    let plain = Config { k_max: 1, p_aug: 0.0, p_smooth: 0.0, ..Config::default() };
+    let warped = Config { p_aug: 1.0, ..plain.clone() };
+    let smooth = Config { p_smooth: 1.0, ..plain.clone() };
+    let both = Config { p_aug: 1.0, p_smooth: 1.0, ..plain.clone() };
+    let only = |method, config: &Config| Config { method_weights: MethodWeights::only(method), ..config.clone() };
+    fn count<T: Bits>(
+        stand_in: &StandIn,
+        executed: &dyn Fn() -> Executed,
+        name: &str,
+        config: Config,
+        shape: BatchShape,
+        layout: Memory,
+    ) {
+        let op = MiaMix::new(config).unwrap();
+        let plan = op.draw(shape, 3, 0).unwrap();
+        let BatchShape { samples, height, width } = shape;
+        let images = images::<T>([samples, 3, height, width], 0);
+        let mut call = Call::new(&images, &images, layout);
+        call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap();
+        stand_in.run(stand_in.stream(0));
+        let Executed { all_warps, longest_warp } = executed();
+        let pixels = (samples * height * width) as f64;
+        let what = format!("{height}×{width} {:?} {layout:?}, {name}", T::DTYPE);
+        println!("{what:<38} {:>16.0} {longest_warp:>14}", all_warps as f64 / (pixels / 128.0));
+    }
+    // SAFETY: the function's type.
+    let executed = || unsafe { executed() };
+    let large = |samples| BatchShape::new(samples, 224, 224);
+    macro_rules! count {
+        ($t:ty, $name:expr, $config:expr, $shape:expr, $layout:expr) => {
+            count::<$t>(&stand_in, &executed, $name, $config, $shape, $layout)
+        };
+    }
+    for layout in [Memory::Nchw, Memory::Nhwc] {
+        count!(f32, "default", Config::default(), large(48), layout);
+        count!(f16, "default", Config::default(), large(48), layout);
+        count!(bf16, "default", Config::default(), large(48), layout);
+        count!(u8, "default", Config::default(), large(48), layout);
+        let mixup = only(Method::MixUp, &plain);
+        count!(f32, "mixup", mixup.clone(), large(2), layout);
+        count!(f16, "mixup", mixup.clone(), large(2), layout);
+        count!(bf16, "mixup", mixup.clone(), large(2), layout);
+        count!(u8, "mixup", mixup, large(2), layout);
+    }
+    for method in [Method::CutMix, Method::GridMix, Method::FMix, Method::AgMix] {
+        count!(u8, &format!("{method:?}"), only(method, &plain), large(4), Memory::Nchw);
+        if method == Method::AgMix {
+            continue;
+        }
+        count!(u8, &format!("{method:?} warped"), only(method, &warped), large(4), Memory::Nchw);
+        count!(u8, &format!("{method:?} smooth"), only(method, &smooth), large(4), Memory::Nchw);
+        count!(u8, &format!("{method:?} both"), only(method, &both), large(4), Memory::Nchw);
+    }
+    for side in [512, 1024] {
+        for (name, config) in [("FMix", &plain), ("FMix warped", &warped)] {
+            let config = only(Method::FMix, config);
+            count!(u8, name, config, BatchShape::new(2, side, side), Memory::Nchw);
+        }
+    }
+    count!(f32, "default", Config::default(), BatchShape::new(128, 32, 32), Memory::Nchw);
+}
+
 /// A host thread that is `ahead` rounds ahead of streams, which are done in the order in which they were begun: what
 /// each of its uploads takes from there on, and how often it asks for an event.
 fn uploads_ahead(stand_in: &StandIn, streams: &[CudaStream], ahead: usize, rounds: usize) -> Vec<(f64, u64)> {
@@ -1275,6 +1377,28 @@ fn the_stand_in_notices_mistakes() {
         assert!(error.unwrap().ends_with("__syncthreads: a part of the block has ended"));
         assert!(run(c"past_the_end", order).0.unwrap().ends_with("write past the end of shared memory"));
     }
+}
+
+/// What the driver's compiler says about kernels that it does not take is told. In a process of its own.
+#[test]
+fn kernels_that_do_not_compile_are_told_of() {
+    let Some(stand_in) = StandIn::get() else { return };
+    const REFUSED: &str = "STAND_IN_PTX";
+    if std::env::var_os(REFUSED).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "kernels_that_do_not_compile_are_told_of", "--nocapture"]).env(REFUSED, "refused");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let op = MiaMix::new(Config::default()).unwrap();
+    let plan = op.draw(BatchShape::new(1, 2, 2), 0, 0).unwrap();
+    let pixels = images::<f32>([1, 1, 2, 2], 0);
+    let mut call = Call::new(&pixels, &pixels, Memory::Nchw);
+    let error = call.put(&op, PlanSource::Host(&plan), None, stand_in.stream(0)).unwrap_err();
+    let said = "ptxas application ptx input, line 9; fatal   : Parsing error near '.oops'";
+    assert_eq!(error.to_string(), format!("CUDA: cuModuleLoadDataEx failed with 218: {said}"));
+    assert_eq!(error.status(), Status::Cuda);
 }
 
 /// On a machine without a driver, whoever asks gets an error that says so. In a process of its own, as the answer is kept.

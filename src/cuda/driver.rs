@@ -5,9 +5,9 @@
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{
-    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAllocationHandleType, CUmemAllocationType,
-    CUmemLocation, CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUmodule, CUpointer_attribute,
-    CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
+    self, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUjit_option, CUmemAllocationHandleType,
+    CUmemAllocationType, CUmemLocation, CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUmodule,
+    CUpointer_attribute, CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
 };
 use libloading::Library;
 use std::collections::{BTreeMap, VecDeque};
@@ -77,7 +77,7 @@ driver! {
     pop: cuCtxPopCurrent_v2(*mut CUcontext);
     current_device: cuCtxGetDevice(*mut CUdevice);
     pointer_attribute: cuPointerGetAttribute(*mut c_void, CUpointer_attribute, CUdeviceptr);
-    load_module: cuModuleLoadData(*mut CUmodule, *const c_void);
+    load_module: cuModuleLoadDataEx(*mut CUmodule, *const c_void, c_uint, *mut CUjit_option, *mut *mut c_void);
     function: cuModuleGetFunction(*mut CUfunction, CUmodule, *const c_char);
     launch: cuLaunchKernel(CUfunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, CUstream, *mut *mut c_void, *mut *mut c_void);
     copy_to_device: cuMemcpyHtoDAsync_v2(CUdeviceptr, *const c_void, usize, CUstream);
@@ -405,9 +405,9 @@ fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Context> {
             "stream: is capturing, and the kernels are not loaded yet: upload a plan before the capture".into(),
         ));
     }
-    let (mut device, mut module, mut bad_label) = (0, null_mut(), null_mut());
+    let (mut device, mut bad_label) = (0, null_mut());
     call!(driver, current_device(&raw mut device))?;
-    call!(driver, load_module(&raw mut module, PTX.as_ptr().cast()))?;
+    let module = load_module(driver)?;
     let mut kernels = [null_mut(); KERNELS.len()];
     for (kernel, name) in kernels.iter_mut().zip(KERNELS) {
         call!(driver, function(&raw mut *kernel, module, name.as_ptr()))?;
@@ -422,6 +422,26 @@ fn load(driver: &Driver, context: usize, capturing: bool) -> Result<Context> {
     let made = Context { loaded, number, pinned: PinnedMemory::default() };
     contexts.insert(context, made.clone());
     Ok(made)
+}
+
+/// Has the driver compile the kernels.
+fn load_module(driver: &Driver) -> Result<CUmodule> {
+    let mut module = null_mut();
+    let mut log = [0u8; 4096];
+    let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    // A number takes the place of an address; the driver writes into it how much it wrote.
+    let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), std::ptr::without_provenance_mut(log.len())];
+    let count = options.len() as c_uint;
+    let arguments = (options.as_mut_ptr(), values.as_mut_ptr());
+    match call!(driver, load_module(&raw mut module, PTX.as_ptr().cast(), count, arguments.0, arguments.1)) {
+        Ok(()) => Ok(module),
+        Err(Error::Cuda { call, code }) => {
+            let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
+            let log = String::from_utf8_lossy(said).trim().to_owned();
+            Err(if log.is_empty() { Error::Cuda { call, code } } else { Error::CudaKernels { call, code, log } })
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// A pool that keeps what it has. The device's own gives all of it back whenever somebody waits for the device, and

@@ -9,8 +9,10 @@ use crate::plan::BatchShape;
 
 /// Widest tile of a large image, pixels.
 const TILE_WIDTH: usize = 256;
-/// Pixels of a tile: two groups a thread.
-const TILE_PX: usize = 2048;
+/// Pixels of a tile: four groups a thread.
+const TILE_PX: usize = 4096;
+/// Shared memory for smoothing, bytes.
+const SMOOTHING_BYTES: usize = 34 << 10;
 /// Memory for the fields of fmix layers that are made at the same time, bytes; one field at least.
 const FIELD_BYTES: usize = 64 << 20;
 /// Alignment of the parts of a workspace.
@@ -39,22 +41,28 @@ impl Grid {
     pub fn new(layout: &PlanLayout, n_fmix: usize) -> Result<Self> {
         let BatchShape { samples, height, width } = layout.shape;
         let pixels = height * width;
-        let small = pixels <= SMALL_PX as usize;
+        // What smoothing takes of shared memory: sums of rows, 16 bytes for 32 pixels, and one layer's bits. An image of
+        // which that is too much, a narrow one, is cut like a large one.
+        let smoothing = |[tile_height, tile_width]: [usize; 2]| {
+            let pitch = (tile_width - 1) / 32 + 2;
+            pitch * (16 * layout.k_max * tile_height + 4 * (tile_height + 2 * MAX_RADIUS as usize))
+        };
+        let small = pixels <= SMALL_PX as usize && smoothing([height, width]) <= SMOOTHING_BYTES;
         let tile = if small {
             [height, width]
         } else {
             let columns = width.div_ceil(TILE_WIDTH);
             let tile_width = width.div_ceil(columns).next_multiple_of(4);
-            [(TILE_PX / tile_width).clamp(1, height), tile_width]
+            let most = (TILE_PX / tile_width).clamp(1, height);
+            let tile_height = (1..=most).rfind(|&rows| smoothing([rows, tile_width]) <= SMOOTHING_BYTES).unwrap_or(1);
+            [tile_height, tile_width]
         };
         let tiles = [height.div_ceil(tile[0]), width.div_ceil(tile[1])];
         let slot_bytes = 8 * (layout.waves_x * (width / 2 + 1) + pixels);
         let n_slots = if small { 0 } else { n_fmix.min((FIELD_BYTES / slot_bytes).max(1)) };
         let words = pixels.div_ceil(32);
 
-        let around = |side: usize, tile: usize| (tile + 2 * MAX_RADIUS as usize).min(side);
-        let planes = layout.k_max * tile[0] * around(width, tile[1]);
-        let mixing = planes + around(height, tile[0]) * around(width, tile[1]);
+        let mixing = smoothing(tile);
         let spectrum = 16 * layout.waves_y * layout.waves_x + 8 * STRIP_ROWS as usize * layout.waves_x;
         let threshold = 8 * CANDIDATES as usize + 4 * BINS as usize;
         let shared = if small {
@@ -156,7 +164,9 @@ mod tests {
                 let layout = PlanLayout::new(BatchShape::new(3, height, width), k_max, 1);
                 let grid = Grid::new(&layout, 3 * k_max).unwrap();
                 assert!(grid.shared_bytes <= SHARED_BYTES, "{height}×{width}, k_max {k_max}: {grid:?}");
-                assert_eq!(grid.small, height * width <= SMALL_PX as usize);
+                // Smoothing takes 8 KB a layer at 64 rows of 64 pixels, and as much at 256 of one.
+                assert!(!grid.small || height * width <= SMALL_PX as usize);
+                assert!(grid.small || height * width > SMALL_PX as usize || height * k_max > 1024);
             }
         }
     }

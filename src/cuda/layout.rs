@@ -84,7 +84,7 @@ macro_rules! constants {
 
 constants! {
     /// First word of a plan; changes with anything in this file.
-    PLAN_VERSION = 0x4d69_4102;
+    PLAN_VERSION = 0x4d69_4103;
     /// Threads of every block.
     BLOCK = 256;
     /// Neighbouring pixels of a row that a thread takes together.
@@ -96,7 +96,7 @@ constants! {
     /// Images of no more pixels are mixed by one block each, their masks in shared memory.
     SMALL_PX = 4096;
     /// Rows of an fmix field that a block computes at a time, at most.
-    STRIP_ROWS = 32;
+    STRIP_ROWS = 36;
     /// Bins of the histogram that finds fmix's threshold.
     BINS = 1024;
     /// Values of one bin that are ranked directly.
@@ -119,9 +119,9 @@ constants! {
     WEIGHT_DRAWN = 1;
     /// `Launch::access`: any strides, element by element.
     ACCESS_STRIDED = 0;
-    /// `Launch::access`: rows of one channel, whole groups aligned.
+    /// `Launch::access`: rows of one channel, whole groups aligned, an image within 2³² elements.
     ACCESS_PLANAR = 1;
-    /// `Launch::access`: rows of pixels with their channels side by side, whole groups aligned.
+    /// `Launch::access`: rows of pixels with their channels side by side, whole groups aligned, within 2³² elements.
     ACCESS_INTERLEAVED = 2;
     /// `Launch::sink`: images are mixed.
     SINK_F32 = 0;
@@ -197,7 +197,7 @@ shared! {
         warped: u32,
         /// GRIDMIX: cells a side. FMIX: pixels given to the partner.
         n: u32,
-        /// CONSTANT: M.
+        /// CONSTANT: M. Smoothed: 1 / window².
         value: f32,
         /// GAUSSIAN: the centre.
         cx: f32,
@@ -273,6 +273,8 @@ shared! {
         tiles: u32,
         sink: u32,
         access: u32,
+        /// Of images, masks or maps.
+        element_bytes: u32,
         label_kind: u32,
         n_classes: u32,
         /// One-hot value of the labelled class.

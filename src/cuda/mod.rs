@@ -310,6 +310,7 @@ impl MiaMix {
             out: tensor(&raws[2]),
             channels: raws[2].shape[1] as u32,
             sink: sink(batch.images.dtype()),
+            element_bytes: batch.images.dtype().size() as u32,
             access: access(&raws),
             label_weight: output.label_weight as u64,
             partner_index: output.partner_index as u64,
@@ -377,6 +378,7 @@ impl MiaMix {
             partner: tensor(&partner),
             out: tensor(&out),
             channels: 1,
+            element_bytes: out.size as u32,
             sink: match out.size {
                 1 => SINK_MAP8,
                 2 => SINK_MAP16,
@@ -578,7 +580,7 @@ fn gradient_tiles(shape: BatchShape) -> Result<u32> {
 fn masks_of(shape: BatchShape, masks: u64) -> Launch {
     let (pixels, width) = ((shape.height * shape.width) as i64, shape.width as i64);
     let out = Tensor { data: masks, strides: [pixels, pixels, width, 1] };
-    Launch { sink: SINK_MASKS, out, channels: 1, ..Launch::default() }
+    Launch { sink: SINK_MASKS, out, element_bytes: 4, channels: 1, ..Launch::default() }
 }
 
 /// Bytes of the masks of a batch, in whole parts of a workspace.
@@ -604,14 +606,19 @@ fn access(raws: &[Raw; 3]) -> u32 {
     let group = GROUP as usize;
     let whole = |stride: isize| stride.unsigned_abs().is_multiple_of(group);
     let aligned = |raw: &Raw| (raw.data as usize).is_multiple_of(group * raw.size);
-    let [_, channels, _, width] = raws[2].shape;
+    let [_, channels, height, width] = raws[2].shape;
+    let within = |raw: &Raw| {
+        let [_, c, y, x] = raw.strides.map(|stride| stride as i128);
+        let last = c * (channels as i128 - 1) + y * (height as i128 - 1) + x * (width as i128 - 1);
+        c >= 0 && y >= 0 && last <= u32::MAX.into()
+    };
     let planar = |raw: &Raw| {
         let [n, c, y, x] = raw.strides;
-        aligned(raw) && x == 1 && whole(n) && whole(c) && whole(y)
+        aligned(raw) && within(raw) && x == 1 && whole(n) && whole(c) && whole(y)
     };
     let interleaved = |raw: &Raw| {
         let [n, c, y, x] = raw.strides;
-        aligned(raw) && c == 1 && x == channels as isize && whole(n) && whole(y)
+        aligned(raw) && within(raw) && c == 1 && x == channels as isize && whole(n) && whole(y)
     };
     match width.is_multiple_of(group) {
         true if raws.iter().all(planar) => ACCESS_PLANAR,

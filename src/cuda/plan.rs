@@ -236,8 +236,10 @@ fn view(view: plan::View) -> View {
 
 fn device_layer(layer: &plan::Layer, amplitudes: usize) -> Layer {
     let augment = layer.shape.augment();
+    let window = augment.smooth_px.unwrap_or(1);
     let mut device = Layer {
-        window: augment.smooth_px.unwrap_or(1),
+        window,
+        value: 1.0 / (window * window) as f32,
         warped: augment.warp.is_some().into(),
         matrix: layer.derived.matrix,
         ..Layer::default()
@@ -283,6 +285,20 @@ fn put_all<T: Copy>(to: &mut [u8], at: usize, values: &[T]) {
 mod tests {
     use super::*;
     use crate::{Config, MiaMix};
+
+    /// As kernels/masks.cuh divides, for every count there can be.
+    #[test]
+    fn a_count_is_divided_by_an_area_through_its_inverse() {
+        for window in (3..=crate::config::MAX_SMOOTH_PX).step_by(2) {
+            let area = (window * window) as f32;
+            let inverse = 1.0 / area;
+            for count in 0..=window * window {
+                let near = count as f32 * inverse;
+                let quotient = (-near).mul_add(area, count as f32).mul_add(inverse, near);
+                assert_eq!(quotient, count as f32 / area, "{count} / {area}");
+            }
+        }
+    }
 
     #[test]
     fn the_size_follows_from_shape_and_k_max_alone() {

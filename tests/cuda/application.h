@@ -28,6 +28,13 @@ API CUresult cuStreamSynchronize(void* stream) {
   }
   return broken;
 }
+API CUresult cuCtxSynchronize() {
+  LOCK;
+  for (Stream& stream : made_streams) {
+    if (!stream.capturing && !broken) cuStreamSynchronize(&stream);
+  }
+  return broken;
+}
 API CUresult cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   if (broken) return broken;
   // A guard before and after: what is written there comes to light when it is freed.
@@ -58,10 +65,12 @@ API CUresult cuMemFree_v2(uint64_t address) {
   return broken;
 }
 // STAND_IN_FLIP: one bit of what is read is wrong, which whoever compares must notice.
-// STAND_IN_LOSE: from that many reads on the device is lost.
+// STAND_IN_LOSE: from that many reads on the device is lost. STAND_IN_HANG: that read never ends.
 API CUresult cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
   static int reads = 0;
-  if (getenv("STAND_IN_LOSE") && ++reads >= atoi(getenv("STAND_IN_LOSE"))) broken = ILLEGAL_ADDRESS;
+  ++reads;
+  if (getenv("STAND_IN_LOSE") && reads >= atoi(getenv("STAND_IN_LOSE"))) broken = ILLEGAL_ADDRESS;
+  while (getenv("STAND_IN_HANG") && reads == atoi(getenv("STAND_IN_HANG"))) pause();
   return put(stream, [=] {
     memcpy(to, (const void*)from, bytes);
     if (bytes && getenv("STAND_IN_FLIP")) ((char*)to)[bytes - 1] ^= 1;
@@ -69,10 +78,6 @@ API CUresult cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* s
 }
 API CUresult cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
   return put(stream, [=] { memcpy((void*)to, (const void*)from, bytes); });
-}
-
-API CUresult cuModuleLoadDataEx(void** module, const char* image, unsigned, int*, void**) {
-  return cuModuleLoadData(module, image);
 }
 
 API CUresult cuEventSynchronize(void*) { return broken; }

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -138,8 +139,32 @@ uint64_t draw(uint64_t& state) {
   return state;
 }
 
+#ifdef COUNT_INSTRUCTIONS
+std::vector<uint32_t> visits;  // [n_blocks, lanes of all warps]
+Executed so_far;
+
+// A warp executes a block of instructions as often as the lane that comes to it most: its lanes go through it together
+// where they can.
+void add_visits(size_t threads) {
+  std::vector<uint64_t> warps((threads + 31) / 32);
+  for (size_t block = 0; block < n_blocks; ++block) {
+    for (size_t first = 0; first < threads; first += 32) {
+      const uint32_t* from = &visits[block * threads + first];
+      warps[first / 32] += (uint64_t)block_costs[block] * *std::max_element(from, from + std::min(threads - first, (size_t)32));
+    }
+  }
+  for (uint64_t warp : warps) {
+    so_far.all_warps += warp;
+    so_far.longest_warp = std::max(so_far.longest_warp, warp);
+  }
+}
+#endif
+
 void run_block(size_t threads, size_t shared_bytes, int order, uint64_t seed) {
   shared.assign(16 + shared_bytes + GUARD_BYTES, GARBAGE_BYTE);
+#ifdef COUNT_INSTRUCTIONS
+  visits.assign(n_blocks * threads, 0);
+#endif
   for (size_t i = 0; i < threads; ++i) prepare(fibers[i], stacks + i * STACK_BYTES);
   const size_t warps = (threads + 31) / 32;
   size_t warp = 0, left = threads;
@@ -174,6 +199,9 @@ void run_block(size_t threads, size_t shared_bytes, int order, uint64_t seed) {
       return;
     }
   }
+#ifdef COUNT_INSTRUCTIONS
+  add_visits(threads);
+#endif
   const unsigned char* guard = (unsigned char*)dynamic_shared() + shared_bytes;
   for (const unsigned char* at = guard; at < shared.data() + shared.size(); ++at) {
     if (*at != GARBAGE_BYTE) {
@@ -184,6 +212,11 @@ void run_block(size_t threads, size_t shared_bytes, int order, uint64_t seed) {
 }
 
 }  // namespace
+
+#ifdef COUNT_INSTRUCTIONS
+void count(unsigned block) { ++visits[block * fibers.size() + thread_index.x]; }
+Executed executed() { return std::exchange(so_far, {}); }
+#endif
 
 void* dynamic_shared() { return (void*)(((uintptr_t)shared.data() + 15) & ~(uintptr_t)15); }
 

@@ -74,6 +74,33 @@ inline float __uint_as_float(unsigned bits) { return on_cpu::bits_to<float>(bits
 inline unsigned __float_as_uint(float value) { return on_cpu::bits_to<unsigned>(value); }
 inline unsigned __float2uint_rn(float value) { return (unsigned)nearbyintf(value); }
 inline float __ull2float_rn(unsigned long long value) { return (float)value; }
+// What the device has instructions for; no number gives the device's one.
+#define HALF_CONVERSIONS
+inline float half_to_f32(unsigned bits) {
+  const float scale = __uint_as_float((254u - 15u) << 23);  // moves the exponent, which is exact
+  const unsigned sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
+  const unsigned finite = __float_as_uint(__uint_as_float(magnitude << 13) * scale);
+  return __uint_as_float(sign | (magnitude >= 0x7c00u ? magnitude << 13 | 0x7f800000u : finite));
+}
+inline unsigned half_from_f32(float value) {
+  const unsigned bits = __float_as_uint(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return 0x7fffu;
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;  // from 65520 on, rounding gives infinity
+  // Below 2^-14 the last place is 2^-24: adding 1/2, whose last place is that, rounds there.
+  if (magnitude < (127u - 14u) << 23) return sign | (__float_as_uint(__uint_as_float(magnitude) + 0.5f) - 0x3f000000u);
+  const unsigned moved = magnitude - ((127u - 15u) << 23);
+  return sign | (moved + 0xfffu + (moved >> 13 & 1u)) >> 13;
+}
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const uint64_t bytes = (uint64_t)b << 32 | a;
+  unsigned result = 0;
+  for (unsigned i = 0; i < 4; ++i) result |= (unsigned)(bytes >> 8 * (selector >> 4 * i & 7u) & 0xffu) << 8 * i;
+  return result;
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
+  return (unsigned)(((uint64_t)high << 32 | low) >> (by & 31u));
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 inline int __clzll(long long value) { return value ? __builtin_clzll((unsigned long long)value) : 64; }
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
@@ -89,6 +116,16 @@ struct Kernel {
 };
 extern const Kernel source_kernels[], ptx_kernels[];
 extern const size_t n_source_kernels, n_ptx_kernels;
+
+// What the blocks of instructions of `ptx_kernels` cost, and how often a lane came to one: with COUNT_INSTRUCTIONS only.
+extern const unsigned block_costs[];
+extern const size_t n_blocks;
+void count(unsigned block);
+// What the warps of all launches since the last call executed, and the longest warp.
+struct Executed {
+  uint64_t all_warps, longest_warp;
+};
+Executed executed();
 
 // 0: lanes and warps ascending, in turns; 1: descending, each warp as far as it gets; 2: by `seed`, warps drifting
 // apart. Null, or what went wrong, valid until the next call.

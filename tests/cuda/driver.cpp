@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "cuda_on_cpu.h"
 
@@ -215,6 +216,19 @@ API CUresult cuModuleLoadData(void** module, const char* image) {
   *module = current.back();
   return SUCCESS;
 }
+// STAND_IN_PTX: no PTX is good enough for the compiler, which says so.
+API CUresult cuModuleLoadDataEx(void** module, const char* image, unsigned n_options, const int* options, void** values) {
+  const int ERROR_LOG = 5, ERROR_LOG_BYTES = 6, INVALID_PTX = 218;
+  char* log = nullptr;
+  size_t bytes = 0;
+  for (unsigned i = 0; i < n_options; ++i) {
+    if (options[i] == ERROR_LOG) log = (char*)values[i];
+    if (options[i] == ERROR_LOG_BYTES) bytes = (size_t)values[i] & 0xffffffffu;
+  }
+  if (!getenv("STAND_IN_PTX")) return cuModuleLoadData(module, image);
+  if (log) snprintf(log, bytes, "ptxas application ptx input, line 9; fatal   : Parsing error near '.oops'\n");
+  return INVALID_PTX;
+}
 API CUresult cuModuleGetFunction(void** function, void* module, const char* name) {
   LOCK;
   Context* context = (Context*)module;
@@ -370,6 +384,9 @@ API int stand_in_capture_mode() { return capture_mode; }
 API void stand_in_no_pools(int without) { LOCK; no_pools = without; }
 API void stand_in_fail(int call) { LOCK; fail_call = call; }
 API const unsigned long long* stand_in_counts() { return counts; }
+#ifdef COUNT_INSTRUCTIONS
+API on_cpu::Executed stand_in_executed() { LOCK; return on_cpu::executed(); }
+#endif
 API unsigned long long stand_in_queried() { return queried; }
 // Does what is on a stream; null, or what went wrong.
 API const char* stand_in_run(void* stream) {

@@ -8,6 +8,12 @@
 
 #include "cuda_on_cpu.h"
 
+#ifdef COUNT_INSTRUCTIONS
+#define COUNT(block) on_cpu::count(block)
+#else
+#define COUNT(block)
+#endif
+
 namespace ptx {
 
 // Registers have a size and no type: an operand is taken as what the instruction says.

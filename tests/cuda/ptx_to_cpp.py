@@ -2,6 +2,8 @@
 
     ptx_to_cpp.py miamix.ptx miamix_ptx.cpp
 
+COUNT(i) marks the start of block i, which is left at its end alone; block_costs[i] tells what it costs to run.
+
 An instruction that is not known here is an error. None is that rounds in another way than the CPU engine does: there is
 no .approx, no .ftz, and no add, sub or mul of floats that the assembler could fuse.
 """
@@ -23,6 +25,17 @@ BITWISE = {"and": "&", "or": "|", "xor": "^"}
 ARITHMETIC = {"add": "+", "sub": "-", "mul": "*"}
 
 
+# Instructions of the machine that stand for one of PTX, where they are not one. Rounded from what ptxas makes for sm_90.
+COSTS = (
+    (r"div\.u64|rem\.u64", 80), (r"(div|rem)\.[us]", 20), (r"div\.rn|rcp\.rn|sqrt", 10), (r"mul\.lo\.[us]64", 3),
+    (r"add\.[us]64", 2), (r"ld\.param|cvta|mov\.[usbf]|cvt\.u64\.u32", 0),
+)
+
+
+def cost(opcode):
+    return next((number for pattern, number in COSTS if re.match(pattern, opcode)), 1)
+
+
 def split(text):
     """Operands, where braces and brackets hold together what is in them."""
     parts, depth = [""], 0
@@ -40,9 +53,10 @@ def register(name):
 
 
 class Kernel:
-    def __init__(self, name, parameter, shared):
+    def __init__(self, name, parameter, shared, costs):
         self.name, self.parameter, self.shared = name, parameter, shared
-        self.lines = []
+        # Those of every block so far, of all kernels; whether the next instruction begins another one.
+        self.costs, self.begins = costs, True
 
     def value(self, operand, kind):
         """An operand as a value of `kind`."""
@@ -94,13 +108,15 @@ class Kernel:
                 return self.move(name == "ld", kind, vector, self.address(memory), split(registers.strip("{}")))
         if name == "mov" and not modes:
             target, source = operands
-            if source.startswith("{"):
+            # A register and its halves.
+            half, bits = {"b64": ("u32", 32), "b32": ("u16", 16)}.get(kind, (None, 0))
+            if half and source.startswith("{"):
                 low, high = split(source.strip("{}"))
-                return put(target, "b64", f"{value(low, 'u32')} | (uint64_t){value(high, 'u32')} << 32")
-            if target.startswith("{"):
+                return put(target, kind, f"{value(low, half)} | ({CPP[kind]}){value(high, half)} << {bits}")
+            if half and target.startswith("{"):
                 low, high = split(target.strip("{}"))
-                return (f"{{ const uint64_t both = {value(source, 'b64')}; {put(low, 'u32', '(uint32_t)both')} "
-                        f"{put(high, 'u32', '(uint32_t)(both >> 32)')} }}")
+                return (f"{{ const {CPP[kind]} both = {value(source, kind)}; {put(low, half, f'({CPP[half]})both')} "
+                        f"{put(high, half, f'({CPP[half]})(both >> {bits})')} }}")
             return put(target, kind, value(source, kind))
         if opcode in ("cvta.to.global.u64", "cvta.to.shared.u64", "cvta.shared.u64"):
             return put(operands[0], kind, value(operands[1], kind))
@@ -114,6 +130,10 @@ class Kernel:
             return put(operands[0], kind, f"fmaf({', '.join(value(o, kind) for o in operands[1:])})")
         if opcode == "div.rn.f32":
             return put(operands[0], kind, f"{value(operands[1], kind)} / {value(operands[2], kind)}")
+        if opcode == "rcp.rn.f32":
+            return put(operands[0], kind, f"1.0f / {value(operands[1], kind)}")
+        if opcode == "abs.f32":
+            return put(operands[0], kind, f"fabsf({value(operands[1], kind)})")
         if opcode == "sqrt.rn.f32":
             return put(operands[0], kind, f"sqrtf({value(operands[1], kind)})")
         if name in ("mul", "mad") and modes == ["wide"]:
@@ -146,9 +166,21 @@ class Kernel:
         if name == "bfi" and not modes:
             bits = ", ".join([value(o, kind) for o in operands[1:3]] + [value(o, "u32") for o in operands[3:]])
             return put(operands[0], kind, f"ptx::insert_bits<{CPP[kind]}>({bits})")
+        if opcode == "prmt.b32":
+            return put(operands[0], kind, f"__byte_perm({', '.join(value(o, kind) for o in operands[1:])})")
+        if opcode == "shf.r.wrap.b32":
+            return put(operands[0], kind, f"__funnelshift_r({', '.join(value(o, kind) for o in operands[1:])})")
+        if opcode == "popc.b32":
+            return put(operands[0], kind, f"__popc({value(operands[1], kind)})")
+        if opcode == "cvt.f32.f16":
+            return put(operands[0], "f32", f"half_to_f32({value(operands[1], 'b16')})")
+        if opcode == "cvt.rn.f16.f32":
+            return put(operands[0], "b16", f"half_from_f32({value(operands[1], 'f32')})")
         if opcode == "clz.b64":
             return put(operands[0], "u32", f"__clzll({value(operands[1], 's64')})")
 
+        if name == "setp" and modes == ["nan"]:
+            return put(operands[0], "pred", f"std::isnan({value(operands[1], kind)}) || std::isnan({value(operands[2], kind)})")
         if name == "setp" and len(modes) == 1:
             a, b = value(operands[1], kind), value(operands[2], kind)
             if modes[0] in COMPARE:
@@ -203,30 +235,40 @@ class Kernel:
         if line.startswith(".pragma"):
             return ""
         if label := re.fullmatch(r"([\w$]+):", line):
+            self.begins = True
             return f"{label[1]}:;"
         parsed = re.fullmatch(r"(?:@(!?)%(\w+)\s+)?([a-z][\w.]*)\s*(.*);", line)
         if not parsed:
             raise SyntaxError(line)
         negated, predicate, opcode, operands = parsed.groups()
         code = self.instruction(opcode, split(operands))
-        return f"  if ({negated}r_{predicate}) {{ {code} }}" if predicate else f"  {code}"
+        mark = ""
+        if self.begins:
+            mark = f"  COUNT({len(self.costs)});\n"
+            self.costs.append(0)
+        self.costs[-1] += cost(opcode)
+        self.begins = opcode.startswith("bra")
+        return mark + (f"  if ({negated}r_{predicate}) {{ {code} }}" if predicate else f"  {code}")
 
 
 def translate(ptx):
     ptx = re.sub(r"//.*", "", ptx)
     shared = re.search(r"\.extern \.shared \.align 16 \.b8 (\w+)\[\];", ptx)[1]
     text, names = ['#include "ptx_runtime.h"\n', "static const uint64_t garbage = 0xcbcbcbcbcbcbcbcbull;\n"], []
+    costs = []
     entries = re.findall(r"\.entry (\w+)\(\s*\.param \.align 8 \.b8 (\w+)\[(\d+)\]\s*\)([^{]*)\{(.*?)\n\}", ptx, re.S)
     for name, parameter, size, limits, body in entries:
         if not re.search(r"\.maxntid 256, 1, 1", limits):
             raise SyntaxError(f"{name}: {limits}")
-        kernel = Kernel(name, parameter, shared)
+        kernel = Kernel(name, parameter, shared, costs)
         lines = [kernel.line(line.strip()) for line in body.splitlines() if line.strip()]
         text.append(f"static void {name}(const void* parameter) {{\n" + "\n".join(filter(None, lines)) + "\n}\n")
         names.append(f'{{"{name}", {name}, {size}}}')
     text.append("namespace on_cpu {\n"
                 f"const Kernel ptx_kernels[] = {{{', '.join(names)}}};\n"
-                f"const size_t n_ptx_kernels = {len(names)};\n}}\n")
+                f"const size_t n_ptx_kernels = {len(names)};\n"
+                f"const unsigned block_costs[] = {{{', '.join(map(str, costs))}}};\n"
+                f"const size_t n_blocks = {len(costs)};\n}}\n")
     return "".join(text)
 
 

@@ -7,10 +7,10 @@ import itertools
 import os
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from miamix import _library as lib
@@ -19,10 +19,8 @@ from miamix._parameters import METHODS
 import calls
 from calls import Array, Batch, DevicePlan, OnCpu, OnDevice, Operator, Shape, Tensors
 from driver import CudaError, Driver, Stream
-from part import Part
+from part import Part, Table
 
-#: The kernels, as the library has them too.
-PTX = "miamix.ptx"
 #: All methods, warps, smoothing.
 BUSY = {
     "method_weights": dict.fromkeys(METHODS, 1.0),
@@ -46,13 +44,13 @@ LARGE_SIZES = [(512, 512), (480, 853), (1080, 1920), (4099, 257), (3, 32768)]
 
 
 class Comparison:
-    """Results of a device beside those of the CPU, as they come: a crash leaves those before it.
+    """Results of a device beside those of the CPU, saved as they come: a crash leaves those before it.
 
     A context manager, at whose end the check ``name`` says whether all were equal.
     """
 
-    #: Calls that fail, after which the rest is not tried: a context may be broken.
-    MOST_ERRORS = 3
+    #: Calls that fail one after the other, after which no more of their section are tried.
+    MOST_ERRORS = 5
 
     def __init__(self, part: Part, driver: Driver, name: str) -> None:
         self.part, self.stream, self.name = part, Stream(driver), name
@@ -61,27 +59,33 @@ class Comparison:
         self._n_results, self._n_bytes, self._n_wrong = Counter[str](), Counter[str](), Counter[str]()
         self._faults: list[str] = []
         self._n_errors = 0
-        self._saved = time.monotonic()
 
     def __enter__(self) -> Comparison:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        said = [*self._faults[:5], *([f"{kind.__name__}: {error}"] if kind else [])]
+        said = self._faults[:5]
+        if kind is not None and not any(str(error) in fault for fault in said):
+            said.append(f"{kind.__name__}: {error}")
         self.part.check(self.name, not said, "; ".join(said))
 
     def add(self, group: str, what: str, results: Callable[[], tuple[dict[str, Array], dict[str, Array]]]) -> None:
         """``results``: makes those of the device and those of the CPU."""
+        print(what, flush=True)  # the last line of the log where the process goes down with it
         found = []
         try:
-            got, expected = results()
+            with self.part.watched(self.name, what):
+                got, expected = results()
             self._n_bytes[group] += sum(array.memory.nbytes for array in expected.values())
             found = calls.differences(got, expected)
-        except (CudaError, lib.MiamixError) as error:
+            self._n_errors = 0
+        except Exception as error:
+            found = [f"{type(error).__name__}: {error}"]
             self._n_errors += 1
-            found = [str(error)]
-            if self._n_errors == self.MOST_ERRORS:
+            if self._n_errors == self.MOST_ERRORS or self.part.is_broken():
+                self._n_errors = 0
                 raise
+            traceback.print_exc()
         finally:
             self._n_results[group] += 1
             self._n_wrong[group] += bool(found)
@@ -96,6 +100,10 @@ class Comparison:
 
         self.add(group, what, results)
 
+    def both(self, group: str, what: str, call: Callable[[OnCpu | OnDevice], dict[str, Array]]) -> None:
+        """The same call on either."""
+        self.add(group, what, lambda: (call(OnDevice(self.stream)), call(OnCpu())))
+
     def _show(self, group: str) -> None:
         if group not in self._rows:
             self._rows[group] = []
@@ -103,63 +111,80 @@ class Comparison:
         wrong = self._n_wrong[group]
         verdict = f"{wrong} differ or fail" if wrong else "equal"
         self._rows[group][:] = [group, str(self._n_results[group]), f"{self._n_bytes[group]:,}", verdict]
-        if wrong or time.monotonic() - self._saved > 0.5:
-            self.part.save()
-            self._saved = time.monotonic()
+        self.part.save()
 
 
 def equality(part: Part, driver: Driver, quick: bool) -> None:
     """Every element type, layout, method, label kind, view and size against the CPU engine."""
-    compiles(part, driver)
-    with Comparison(part, driver, "every byte is the CPU engine's") as compare:
-        _equality(compare, driver, quick)
-
-
-def _equality(compare: Comparison, driver: Driver, quick: bool) -> None:
     sizes = SIZES if quick else SIZES + REAL_SIZES
-    layouts = itertools.product(calls.DTYPES, calls.LAYOUTS, (False, True), sizes)
-    for seed, (dtype, layout, has_views, shape) in enumerate(layouts):
+    with Comparison(part, driver, "every byte is the CPU engine's") as compare:
+        for i, (dtype, layout) in enumerate(itertools.product(calls.DTYPES, calls.LAYOUTS)):
+            part.section(
+                f"{dtype}, {layout}", lambda: _mixing(compare, dtype, layout, sizes, 2 * len(sizes) * i, quick)
+            )
+        for method in METHODS:
+            part.section(f"masks of {method}", lambda: _masks(compare, method, sizes[:3] if quick else sizes))
+        for merge, k in itertools.product(("product", "sum"), (2, 8)):
+            part.section(f"odd sizes, {merge}, k {k}", lambda: _odd_sizes(compare, merge, k, quick))
+        part.section("label maps", lambda: _maps(compare, sizes))
+        part.section("gradients", lambda: _gradients(compare, sizes))
+        part.section("uploaded plans", lambda: _uploads(compare, driver, sizes))
+
+
+def _mixing(compare: Comparison, dtype: str, layout: str, sizes: list[Shape], first_seed: int, quick: bool) -> None:
+    group = f"{dtype}, {layout}"
+    for seed, (has_views, shape) in enumerate(itertools.product((False, True), sizes), first_seed):
         if quick and seed % 3:
             continue
         op = Operator(**BUSY, **(VIEWS if has_views else {}))
         # In steps of their own, so that each meets every shape.
         labels, views = calls.LABELS[seed // 5 % len(calls.LABELS)], 1 + seed // 3 % 2
         batch = Batch.random(shape, dtype, layout, labels, views, seed)
-        group = f"{dtype}, {layout}"
         compare.mix(group, op, batch, f"{group}: {shape}, labels {labels}, views {has_views}", seed)
 
-    def both(call: Callable[[OnCpu | OnDevice], dict[str, Array]]) -> tuple[dict[str, Array], dict[str, Array]]:
-        return call(OnDevice(compare.stream)), call(OnCpu())
 
-    for method, shape in itertools.product(METHODS, sizes[:3] if quick else sizes):
-        for augmented in (0.0, 1.0):
-            changes = {"method_weights": {method: 1.0}, "p_aug": augmented, "p_smooth": augmented, "p_apply": 1.0}
-            op = Operator(**{**BUSY, **changes})
-            plan = op.draw(shape, 3)
-            what = f"masks of {method}: {shape}, augmented {augmented}"
-            compare.add(f"masks of {method}", what, lambda: both(lambda where: calls.masks(op, plan, shape, where)))
+def _masks(compare: Comparison, method: str, sizes: list[Shape]) -> None:
+    for shape, augmented in itertools.product(sizes, (0.0, 1.0)):
+        changes = {"method_weights": {method: 1.0}, "p_aug": augmented, "p_smooth": augmented, "p_apply": 1.0}
+        op = Operator(**{**BUSY, **changes})
+        plan = op.draw(shape, 3)
+        what = f"masks of {method}: {shape}, augmented {augmented}"
+        compare.both(f"masks of {method}", what, lambda where: calls.masks(op, plan, shape, where))
 
-    for merge, k in itertools.product(("product", "sum"), (2, 8)):
-        op = Operator(**{**BUSY, "merge": merge, "k_min": k if k == 8 else 1, "k_max": k})
-        for seed, (height, width) in enumerate(ODD_SIZES[:: 3 if quick else 1] + ([] if quick else LARGE_SIZES)):
-            shape = Shape(2 if height * width > 4000 else 6, 1, height, width)
-            batch = Batch.random(shape, "float32", "NCHW", "int64", 2, seed)
-            compare.mix("odd sizes", op, batch, f"odd sizes: {shape}, {merge}, k {k}", seed)
 
+def _odd_sizes(compare: Comparison, merge: str, k: int, quick: bool) -> None:
+    op = Operator(**{**BUSY, "merge": merge, "k_min": k if k == 8 else 1, "k_max": k})
+    for seed, (height, width) in enumerate(ODD_SIZES[:: 3 if quick else 1] + ([] if quick else LARGE_SIZES)):
+        shape = Shape(2 if height * width > 4000 else 6, 1, height, width)
+        batch = Batch.random(shape, "float32", "NCHW", "int64", 2, seed)
+        group = f"odd sizes, {merge}, k {k}"
+        compare.mix(group, op, batch, f"{group}: {shape}", seed)
+
+
+def _maps(compare: Comparison, sizes: list[Shape]) -> None:
     op = Operator(**BUSY, **VIEWS)
-    for shape, seed in zip(sizes, itertools.count()):
+    for (seed, shape), bits in itertools.product(enumerate(sizes), (8, 16, 32, 64)):
         plan = op.draw(shape, seed)
-        for bits in (8, 16, 32, 64):
-            what = f"label maps: {shape}, {bits} bits"
-            compare.add("label maps", what, lambda: both(lambda where: calls.maps(op, plan, shape, bits, where)))
-        for dtype, views in itertools.product(("float32", "float16", "bfloat16"), (1, 2)):
-            batch = Batch.random(shape, dtype, calls.LAYOUTS[seed % 3], "none", views, seed)
-            what = f"gradients: {shape}, {dtype}, {views} views"
-            compare.add("gradients", what, lambda: both(lambda where: calls.backward(op, plan, batch, where)))
+        what = f"label maps: {shape}, {bits} bits"
+        compare.both("label maps", what, lambda where: calls.maps(op, plan, shape, bits, where))
+
+
+def _gradients(compare: Comparison, sizes: list[Shape]) -> None:
+    op, dtypes = Operator(**BUSY, **VIEWS), ("float32", "float16", "bfloat16")
+    for (seed, shape), dtype, views in itertools.product(enumerate(sizes), dtypes, (1, 2)):
+        plan = op.draw(shape, seed)
+        batch = Batch.random(shape, dtype, calls.LAYOUTS[seed % 3], "none", views, seed)
+        what = f"gradients: {shape}, {dtype}, {views} views"
+        compare.both("gradients", what, lambda where: calls.backward(op, plan, batch, where))
+
+
+def _uploads(compare: Comparison, driver: Driver, sizes: list[Shape]) -> None:
+    op = Operator(**BUSY, **VIEWS)
+    for seed, shape in enumerate(sizes):
         batch = Batch.random(shape, "float32", "NCHW", "rows", 2, seed)
 
         def uploaded() -> tuple[dict[str, Array], dict[str, Array]]:
-            device_plan = DevicePlan(driver, op, shape, pooled=bool(seed % 2))
+            plan, device_plan = op.draw(shape, seed), DevicePlan(driver, op, shape, pooled=bool(seed % 2))
             calls.plan_upload(plan.address, device_plan.address, compare.stream.handle)
             got = calls.mix(op, device_plan, batch, OnDevice(compare.stream))
             return got, calls.mix(op, plan, batch, OnCpu())
@@ -169,71 +194,95 @@ def _equality(compare: Comparison, driver: Driver, quick: bool) -> None:
 
 def graphs(part: Part, driver: Driver, quick: bool) -> None:
     """A graph captured once, replayed under plan after plan."""
+    shapes = SIZES[:1] + SIZES[2:3] if quick else [Shape(128, 3, 32, 32), Shape(8, 3, 224, 224)]
     with Comparison(part, driver, "each replay follows the plan that was uploaded before it") as compare:
-        _graphs(compare, driver, quick)
+        table = part.table("shape", "kernels", "other nodes", "replays")
+        for shape, pooled in itertools.product(shapes, (False, True)):
+            memory = "workspace of the pool" if pooled else "workspace of the caller"
+            what = f"{shape}, {memory}"
+            part.section(what, lambda: _replays(compare, table, driver, shape, pooled, what, 3 if quick else 20))
+        part.section("a plan that is not uploaded", lambda: _not_uploaded(compare, shapes[0]))
 
 
-def _graphs(compare: Comparison, driver: Driver, quick: bool) -> None:
+def _replays(
+    compare: Comparison, table: Table, driver: Driver, shape: Shape, pooled: bool, what: str, replays: int
+) -> None:
     part, stream, op = compare.part, compare.stream, Operator(**BUSY)
-    table = part.table("shape", "kernels", "other nodes", "replays")
-    for shape in SIZES[:1] + SIZES[2:3] if quick else [Shape(128, 3, 32, 32), Shape(8, 3, 224, 224)]:
-        batch = Batch.random(shape, "float32", "NCHW", "int64", 1, 5)
-        for is_pooled in (False, True):
-            plan, device_plan = op.draw(shape, 0), DevicePlan(driver, op, shape, pooled=is_pooled)
-            where = OnDevice(stream)
-            inputs = Tensors(where.place(batch.inputs()), where.device)
-            outputs = batch.outputs()
-            placed = Tensors(where.place(outputs), where.device)
+    batch = Batch.random(shape, "float32", "NCHW", "int64", 1, 5)
+    plan, device_plan = op.draw(shape, 0), DevicePlan(driver, op, shape, pooled=pooled)
+    where = OnDevice(stream)
+    inputs = Tensors(where.place(batch.inputs()), where.device)
+    outputs = batch.outputs()
+    placed = Tensors(where.place(outputs), where.device)
+    calls.plan_upload(plan.address, device_plan.address, stream.handle)
+    stream.synchronize()
+    with stream.capture() as captured:
+        calls.apply(op, device_plan, inputs, batch.n_classes, placed, stream.handle)
+    graph = captured[0]
+    table.rows.append([what, str(graph.n_kernels), str(graph.n_others), str(replays)])
+    if not pooled:
+        most = 2
+        part.check(f"at most {most} launches for {shape}", graph.n_kernels <= most, str(graph.n_kernels))
+    for seed in range(replays):
+
+        def replayed() -> tuple[dict[str, Array], dict[str, Array]]:
+            op.redraw(plan, shape, seed)
             calls.plan_upload(plan.address, device_plan.address, stream.handle)
-            stream.synchronize()
-            with stream.capture() as captured:
-                calls.apply(op, device_plan, inputs, batch.n_classes, placed, stream.handle)
-            graph = captured[0]
-            replays = 3 if quick else 20
-            for seed in range(replays):
+            graph.launch(stream)
+            where.read_back(outputs)
+            return outputs, calls.mix(op, plan, batch, OnCpu())
 
-                def replayed() -> tuple[dict[str, Array], dict[str, Array]]:
-                    op.redraw(plan, shape, seed)
-                    calls.plan_upload(plan.address, device_plan.address, stream.handle)
-                    graph.launch(stream)
-                    where.read_back(outputs)
-                    return outputs, calls.mix(op, plan, batch, OnCpu())
+        compare.add("replays", f"replays: {what}, plan {seed}", replayed)
 
-                compare.add("replays", f"replays: {shape}, plan {seed}, pooled workspace {is_pooled}", replayed)
-            memory = "workspace of the pool" if is_pooled else "workspace of the caller"
-            table.rows.append([f"{shape}, {memory}", str(graph.n_kernels), str(graph.n_others), str(replays)])
-            if not is_pooled:
-                most = 2
-                part.check(f"at most {most} launches for {shape}", graph.n_kernels <= most, str(graph.n_kernels))
-    host_plan = op.draw(shape, 1)
-    message = ""
+
+def _not_uploaded(compare: Comparison, shape: Shape) -> None:
+    stream, op = compare.stream, Operator(**BUSY)
+    batch = Batch.random(shape, "float32", "NCHW", "int64", 1, 5)
+    where = OnDevice(stream)
+    inputs = Tensors(where.place(batch.inputs()), where.device)
+    placed = Tensors(where.place(batch.outputs()), where.device)
+    plan, message = op.draw(shape, 1), ""
+    # The kernels are loaded: it is the plan that is refused.
+    calls.apply(op, plan, inputs, batch.n_classes, placed, stream.handle)
+    stream.synchronize()
     try:
         with stream.capture():
-            calls.apply(op, host_plan, inputs, batch.n_classes, placed, stream.handle)
+            calls.apply(op, plan, inputs, batch.n_classes, placed, stream.handle)
     except lib.MiamixError as error:
         message = str(error)
-    part.check("a plan that is not uploaded is refused while capturing", "is capturing" in message, message)
+    name = "a plan that is not uploaded is refused while capturing"
+    compare.part.check(name, "takes only a plan that was uploaded" in message, message)
 
 
 def streams(part: Part, driver: Driver, quick: bool) -> None:
     """Many streams and threads at once, each batch after its own plan, which is freed at once."""
     n_streams, n_batches = (3, 3) if quick else (16, 40)
+    name = f"{n_streams} threads with a stream each, {n_batches} batches each without waiting"
+    with Comparison(part, driver, name) as compare:
+        part.section("streams", lambda: _streams(compare, driver, n_streams, n_batches, quick))
+
+
+def _streams(compare: Comparison, driver: Driver, n_streams: int, n_batches: int, quick: bool) -> None:
     shapes = SIZES if quick else [Shape(32, 3, 32, 32), Shape(6, 3, 224, 224), Shape(5, 2, 71, 61)]
     op = Operator(**BUSY)
     all_streams = [Stream(driver) for _ in range(n_streams)]
     start = threading.Barrier(n_streams, timeout=30)
 
-    def work(index: int) -> list[tuple[str, dict[str, Array], dict[str, Array]]]:
-        driver.enter()
-        stream, shape = all_streams[index], shapes[index % len(shapes)]
-        where = OnDevice(stream)
-        dtype = ("float32", "uint8", "bfloat16")[index // len(shapes) % 3]
-        batch = Batch.random(shape, dtype, "NCHW", "int64", 2, index)
-        inputs = Tensors(where.place(batch.inputs()), where.device)
-        results = [batch.outputs() for _ in range(n_batches)]
-        rooms = [OnDevice(stream) for _ in results]
-        placed = [Tensors(room.place(outputs), room.device) for room, outputs in zip(rooms, results)]
-        start.wait()
+    def work(index: int) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+        try:
+            driver.enter()
+            stream, shape = all_streams[index], shapes[index % len(shapes)]
+            where = OnDevice(stream)
+            dtype = ("float32", "uint8", "bfloat16")[index // len(shapes) % 3]
+            batch = Batch.random(shape, dtype, "NCHW", "int64", 2, index)
+            inputs = Tensors(where.place(batch.inputs()), where.device)
+            results = [batch.outputs() for _ in range(n_batches)]
+            rooms = [OnDevice(stream) for _ in results]
+            placed = [Tensors(room.place(outputs), room.device) for room, outputs in zip(rooms, results)]
+            start.wait()
+        except Exception:
+            start.abort()  # nobody waits for this one
+            raise
         for seed, tensors in enumerate(placed):
             plan = op.draw(shape, seed, index << 20)
             calls.apply(op, plan, inputs, batch.n_classes, tensors, stream.handle)
@@ -241,13 +290,15 @@ def streams(part: Part, driver: Driver, quick: bool) -> None:
         for room, outputs in zip(rooms, results):
             room.read_back(outputs)
         expected = [calls.mix(op, op.draw(shape, seed, index << 20), batch, OnCpu()) for seed in range(n_batches)]
-        whats = (f"streams: stream {index}, batch {seed}, {shape}" for seed in range(n_batches))
-        return list(zip(whats, results, expected))
+        return list(zip(results, expected))
 
-    name = f"{n_streams} threads with a stream each, {n_batches} batches each without waiting"
-    with Comparison(part, driver, name) as compare, ThreadPoolExecutor(n_streams) as pool:
-        for what, *results in itertools.chain(*pool.map(work, range(n_streams))):
-            compare.add("streams", what, lambda: tuple(results))
+    with compare.part.watched(compare.name, "all threads"), ThreadPoolExecutor(n_streams) as pool:
+        futures = [pool.submit(work, index) for index in range(n_streams)]
+    for index, future in enumerate(futures):
+        what = f"stream {index}, {shapes[index % len(shapes)]}"
+        # Of a thread that failed, what it raised, once.
+        for seed in range(1 if future.exception() else n_batches):
+            compare.add("streams", f"{what}, batch {seed}", lambda: future.result()[seed])
 
 
 #: Writes to address 0. The stand-in driver runs a mistake of its own of that name.
@@ -327,10 +378,3 @@ def load(part: Part, driver: Driver, quick: bool) -> None:
     cache = os.environ.get("MIAMIX_CUDA_CACHE", "")
     part.table("compile cache", "first call, ms", "second, ms").rows.append([cache, *(f"{t:.2f}" for t in times)])
     part.check("the kernels load", True)
-
-
-def compiles(part: Part, driver: Driver) -> None:
-    """Before anything else uses them: where the driver refuses them, its compiler says why."""
-    code, log = driver.compile((Path(__file__).parent / PTX).read_bytes())
-    part.check("the driver compiles the PTX", code == 0, f"cuModuleLoadDataEx: {code}; {log}" if code or log else "")
-

@@ -81,20 +81,14 @@ class Driver:
             "driver": f"{_driver_version()}, CUDA {version // 1000}.{version % 1000 // 10}",
         }
 
+    def is_broken(self) -> bool:
+        """Whether the context has met a fault, after which every call fails. Waits for all that is under way."""
+        return bool(self._library.cuCtxSynchronize())
+
     def load(self, ptx: str, name: str) -> Any:
         """A kernel of a module of our own."""
         module = self.out(C.c_void_p, "cuModuleLoadData", C.c_char_p(ptx.encode()))
         return self.out(C.c_void_p, "cuModuleGetFunction", module, C.c_char_p(name.encode()))
-
-
-    def compile(self, ptx: bytes) -> tuple[int, str]:
-        """The driver's compiler on PTX: its status, and what it says."""
-        log, size = C.create_string_buffer(16384), 16384
-        # CU_JIT_ERROR_LOG_BUFFER and its size.
-        options, values = (C.c_int * 2)(5, 6), (C.c_void_p * 2)(C.addressof(log), size)
-        module = C.c_void_p()
-        code = self._library.cuModuleLoadDataEx(C.byref(module), C.c_char_p(ptx), C.c_uint(2), options, values)
-        return code, log.value.decode(errors="replace").strip()
 
 
 def _driver_version() -> str:

@@ -23,31 +23,35 @@ def onnx_host(part: Part, models: Path, quick: bool) -> None:
         part.not_run.append(f"{PROVIDER}: onnxruntime {onnxruntime.__version__} here has {', '.join(available)}")
         if not quick:
             return
-    rng = np.random.default_rng(0)
     for path in sorted(models.glob("*.onnx")):
-        dtype, layout, labels_as = path.stem.split("-")
-        element = {"f32": np.float32, "f16": np.float16, "u8": np.uint8}[dtype]
-        session = _session(path, provider)
-        providers = session.get_providers()
-        part.check(f"{path.stem}: the session has the provider", provider in providers, ", ".join(providers))
-        for n, height, width in [(6, 33, 40), (2, 70, 68)] if quick else [(128, 32, 32), (7, 33, 41), (32, 224, 224)]:
-            shape = (n, height, width, 3) if layout == "nhwc" else (n, 3, height, width)
-            images, partner = (rng.integers(0, 256, shape).astype(element) for _ in range(2))
-            labels = rng.random((n, N_CLASSES), np.float32) if labels_as == "soft" else rng.integers(-1, N_CLASSES, n)
-            for training in (True, False):
-                feeds = {
-                    "images": images,
-                    "partner_images": partner,
-                    "labels": labels,
-                    "seed": np.array(SEED),
-                    "first_sample": np.array(FIRST_SAMPLE),
-                    "training_mode": np.array(training),
-                }
-                got = _run(session, feeds, device)
-                expected = _expected(layout.upper(), images, partner, labels, training)
-                differ = [name for name, value in expected.items() if value.tobytes() != got[name].tobytes()]
-                name = f"{path.stem}, {shape}, training_mode {training}: the bytes of the CPU engine"
-                part.check(name, not differ, ", ".join(differ))
+        part.section(path.stem, lambda: _model(part, path, provider, device, quick))
+
+
+def _model(part: Part, path: Path, provider: str, device: str, quick: bool) -> None:
+    rng = np.random.default_rng(0)
+    dtype, layout, labels_as = path.stem.split("-")
+    element = {"f32": np.float32, "f16": np.float16, "u8": np.uint8}[dtype]
+    session = _session(path, provider)
+    providers = session.get_providers()
+    part.check(f"{path.stem}: the session has the provider", provider in providers, ", ".join(providers))
+    for n, height, width in [(6, 33, 40), (2, 70, 68)] if quick else [(128, 32, 32), (7, 33, 41), (32, 224, 224)]:
+        shape = (n, height, width, 3) if layout == "nhwc" else (n, 3, height, width)
+        images, partner = (rng.integers(0, 256, shape).astype(element) for _ in range(2))
+        labels = rng.random((n, N_CLASSES), np.float32) if labels_as == "soft" else rng.integers(-1, N_CLASSES, n)
+        for training in (True, False):
+            feeds = {
+                "images": images,
+                "partner_images": partner,
+                "labels": labels,
+                "seed": np.array(SEED),
+                "first_sample": np.array(FIRST_SAMPLE),
+                "training_mode": np.array(training),
+            }
+            got = _run(session, feeds, device)
+            expected = _expected(layout.upper(), images, partner, labels, training)
+            differ = [name for name, value in expected.items() if value.tobytes() != got[name].tobytes()]
+            name = f"{path.stem}, {shape}, training_mode {training}: the bytes of the CPU engine"
+            part.check(name, not differ, ", ".join(differ))
 
 
 def _expected(layout: Any, images: Any, partner: Any, labels: Any, training: bool) -> dict[str, Any]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import threading
 import time
-from dataclasses import asdict, dataclass, field
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+#: How long one thing may take before it counts as hung; a rehearsal has less.
+PATIENCE_S = float(os.environ.get("MIAMIX_GPU_PATIENCE", 30))
+#: Of what a check says: the rest is in the log.
+MOST_LETTERS = 2000
+#: The exit status of a process that ends itself then.
+HUNG = 3
 
 
 @dataclass
@@ -35,11 +48,73 @@ class Part:
     tables: list[Table] = field(default_factory=list)
     #: Things that could not be done here, with the reason.
     not_run: list[str] = field(default_factory=list)
+    #: The sections that were begun, here and in processes before that did not come to their end.
+    tried: list[str] = field(default_factory=list)
     finished: bool = False
     seconds: float = 0.0
+    #: Whether nothing that follows in this process can succeed.
+    is_broken: Callable[[], bool] = field(default=lambda: False, repr=False)
     _start: float = field(default_factory=time.monotonic, repr=False)
 
+    def section(self, name: str, run: Callable[[], None]) -> None:
+        """Runs a piece of the part, unless a process before this one has tried it. One that fails takes no other with
+        it: what it raises is a check that failed; where it leaves nothing to go on with, this process ends, and the
+        next one goes on with the section after it.
+        """
+        if name in self.tried:
+            return
+        self.tried.append(name)
+        self.save()
+        try:
+            run()
+        except Exception as error:
+            traceback.print_exc()
+            self.check(f"{name}: to its end", False, f"{type(error).__name__}: {error}")
+            if self.is_broken():
+                raise
+
+    @contextmanager
+    def watched(self, name: str, what: str) -> Iterator[None]:
+        """Where what is within hangs, ends this process after it has said so in a check of that name: what a device
+        never finishes cannot be given up otherwise.
+        """
+
+        def give_up() -> None:
+            faulthandler.dump_traceback()
+            self.check(name, False, f"{what}: no end after {PATIENCE_S:g} s")
+            os._exit(HUNG)
+
+        timer = threading.Timer(PATIENCE_S, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def join(self, later: Part) -> None:
+        """Adds what the process after this one has found."""
+        for table in later.tables:
+            own = next((own for own in self.tables if own.columns == table.columns), None)
+            if own is None:
+                self.tables.append(table)
+            else:
+                own.rows += table.rows
+        for check in later.checks:
+            own_check = next((own for own in self.checks if own.name == check.name), None)
+            if own_check is None:
+                self.checks.append(check)
+            else:
+                own_check.passed &= check.passed
+                own_check.detail = "; ".join(filter(None, (own_check.detail, check.detail)))
+        self.not_run += [why for why in later.not_run if why not in self.not_run]
+        self.prose, self.tried = later.prose or self.prose, later.tried
+        self.finished &= later.finished
+        self.seconds += later.seconds
+
     def check(self, name: str, passed: bool, detail: str = "") -> None:
+        if len(detail) > MOST_LETTERS:
+            detail = f"{detail[:MOST_LETTERS]}…"
         self.checks.append(Check(name, bool(passed), detail))
         self.save()
 
@@ -57,9 +132,9 @@ class Part:
 
     def values(self) -> dict[str, Any]:
         """What JSON can hold; :meth:`of` takes it."""
-        values = asdict(self)
-        values.pop("path"), values.pop("_start")
-        return values
+        kept = {field.name for field in fields(self)} - {"path", "is_broken", "_start"}
+        values = {name: getattr(self, name) for name in kept}
+        return values | {name: [asdict(item) for item in values[name]] for name in ("checks", "tables")}
 
     @classmethod
     def load(cls, path: Path) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from typing import Any
 
 import miamix
@@ -51,62 +52,61 @@ def poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
 
 def python_graphs(part: Part, driver: Driver, quick: bool) -> None:
     """Batch, label maps and masks captured once through the Python package, replayed under plan after plan."""
-    with Comparison(part, driver, "each replay from Python follows the plan that was uploaded before it") as compare:
-        replay_package(compare, driver, quick)
-    torch_graph(part)
-
-
-def replay_package(compare: Comparison, driver: Driver, quick: bool) -> None:
-    """Arrays of any package."""
-    stream, replays = compare.stream, 3 if quick else 20
     shapes = [Shape(4, 3, 12, 16), Shape(2, 4, 66, 68)] if quick else [Shape(128, 3, 32, 32), Shape(8, 3, 224, 224)]
-    message = ""
-    for shape in shapes:
-        n, planes = shape.n, (shape.n, shape.height, shape.width)
-        rng = np.random.default_rng(n)
-        images = rng.standard_normal((n, shape.channels, *planes[1:]), np.float32)
-        ids = rng.integers(-1, N_CLASSES, n)
-        maps = rng.integers(0, 2**16, planes, np.uint16)
-        given = [OnDevice(stream, array) for array in (images, ids, maps)]
-        for memory in ("the caller's", "pool"):
-            mix = miamix.MiAMix(num_classes=N_CLASSES, **BUSY)  # type: ignore[arg-type]
-            room = [
-                OnDevice(stream, poisoned(*what))
-                for what in [(images.shape, "f4"), ((n, N_CLASSES), "f4"), (planes, "u2"), (planes, "f4")]
-            ]
-            sizes = mix.cuda_sizes(images.shape)
-            buffer = OnDevice(stream, poisoned((sizes.plan,), "u1"))
-            own = "pool" if memory == "pool" else OnDevice(stream, poisoned((sizes.workspace,), "u1"))
-            plan = mix.plan_on_device(given[0], buffer=buffer, workspace=own)
+    with Comparison(part, driver, "each replay from Python follows the plan that was uploaded before it") as compare:
+        for shape, memory in itertools.product(shapes, ("the caller's", "pool")):
+            what = f"{shape}, workspace: {memory}"
+            part.section(what, lambda: _replay_package(compare, shape, memory, what, 3 if quick else 20))
+    part.section("a step that torch captures", lambda: torch_graph(part))
+
+
+def _replay_package(compare: Comparison, shape: Shape, memory: str, what: str, replays: int) -> None:
+    """Arrays of any package."""
+    stream, message = compare.stream, ""
+    n, planes = shape.n, (shape.n, shape.height, shape.width)
+    rng = np.random.default_rng(n)
+    images = rng.standard_normal((n, shape.channels, *planes[1:]), np.float32)
+    ids = rng.integers(-1, N_CLASSES, n)
+    maps = rng.integers(0, 2**16, planes, np.uint16)
+    given = [OnDevice(stream, array) for array in (images, ids, maps)]
+    mix = miamix.MiAMix(num_classes=N_CLASSES, **BUSY)  # type: ignore[arg-type]
+    room = [
+        OnDevice(stream, poisoned(size, dtype))
+        for size, dtype in [(images.shape, "f4"), ((n, N_CLASSES), "f4"), (planes, "u2"), (planes, "f4")]
+    ]
+    sizes = mix.cuda_sizes(images.shape)
+    buffer = OnDevice(stream, poisoned((sizes.plan,), "u1"))
+    own = "pool" if memory == "pool" else OnDevice(stream, poisoned((sizes.workspace,), "u1"))
+    plan = mix.plan_on_device(given[0], buffer=buffer, workspace=own)
+    plan.redraw()
+    stream.synchronize()
+    with stream.capture() as captured:
+        plan.apply(given[0], given[1], out=(room[0], room[1]))
+        plan.apply_masks(given[2], out=room[2])
+        plan.masks(room[3])
+        try:
             plan.redraw()
-            stream.synchronize()
-            with stream.capture() as captured:
-                plan.apply(given[0], given[1], out=(room[0], room[1]))
-                plan.apply_masks(given[2], out=room[2])
-                plan.masks(room[3])
-                try:
-                    plan.redraw()
-                except miamix.MiamixError as error:
-                    message = str(error)
-            for replay in range(replays):
+        except miamix.MiamixError as error:
+            message = str(error)
+    for replay in range(replays):
 
-                def replayed() -> tuple[dict[str, calls.Array], dict[str, calls.Array]]:
-                    host = plan.redraw()
-                    captured[0].launch(stream)
-                    expected = [*host.apply(images, ids), host.apply_masks(maps), host.masks()]
-                    return _named([out.read() for out in room]), _named(expected)
+        def replayed() -> tuple[dict[str, calls.Array], dict[str, calls.Array]]:
+            host = plan.redraw()
+            captured[0].launch(stream)
+            expected = [*host.apply(images, ids), host.apply_masks(maps), host.masks()]
+            return _named([out.read() for out in room]), _named(expected)
 
-                compare.add("Python", f"Python: {shape}, plan {replay}, workspace: {memory}", replayed)
-            counted = mix.next_sample == n * (replays + 1)
-            compare.part.check(f"{shape}, workspace: {memory}: the counter went on with each plan", counted)
-    compare.part.check("no plan is drawn into a graph", "is capturing" in message, message)
+        compare.add("Python", f"Python: {what}, plan {replay}", replayed)
+    counted = mix.next_sample == n * (replays + 1)
+    compare.part.check(f"{what}: the counter went on with each plan", counted)
+    compare.part.check(f"{what}: no plan is drawn into a graph", "is capturing" in message, message)
 
 
 def _named(arrays: list[np.ndarray[Any, Any]]) -> dict[str, calls.Array]:
     """As the other checks compare them, by their bytes."""
     compact = [np.ascontiguousarray(array) for array in arrays]
     return {
-        name: calls.Array.compact(array.view(np.uint8), calls.DTYPES["uint8"], array.shape)
+        name: calls.Array.compact(array, (1, 8 * array.itemsize), array.shape)
         for name, array in zip(("mixed_images", "mixed_labels", "mixed_maps", "masks"), compact)
     }
 

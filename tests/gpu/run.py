@@ -4,15 +4,19 @@
 
 ``cargo xtask gpu pack`` makes the folder that this runs in: it needs Python 3.10 with NumPy and a CUDA driver, and
 takes torch, timm, kornia, torchvision, onnxruntime and compute-sanitizer where they are. Each part is a process of its
-own, so that a crash or a broken context ends nothing else; the report is written again after each, and keeps what other
-parts have shown before it on the same day, by the same files and on the same card. The exit status is 1 where a check
+own, so that a crash or a broken context ends nothing else, and another one goes on with the sections after it. The
+report is written again after each, and keeps what other parts have shown before it on the same day, by the same files
+and on the same card; what the part under way has found lies in a folder beside it. The exit status is 1 where a check
 failed, 2 where a part did not come to its end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import datetime
+import faulthandler
 import hashlib
 import importlib.util
 import json
@@ -36,31 +40,35 @@ sys.path.append(str(CARRIED))
 
 from part import Part  # noqa: E402
 
-#: Parts in their order: the title, the seconds that are kept for it, and those that it may take where there is time.
+#: Parts in their order, what matters most first: the title, the seconds that are kept for it, and those that it may take
+#: where there is time.
 PARTS = {
     "equality": ("The bytes of the CPU engine", 60, 150),
     "graphs": ("Graphs", 20, 40),
     "streams": ("Streams", 20, 40),
     "python": ("Graphs from Python", 30, 60),
-    "faults": ("Errors", 15, 30),
+    "timings": ("Times", 90, 150),
     "load": ("Loading", 20, 60),
     "memcheck": ("compute-sanitizer memcheck", 50, 90),
     "racecheck": ("compute-sanitizer racecheck", 50, 90),
-    "synccheck": ("compute-sanitizer synccheck", 40, 60),
-    "timings": ("Times", 80, 120),
-    "training": ("Training", 120, 200),
+    "training": ("Training", 110, 200),
     "onnx": ("ONNX Runtime", 30, 60),
+    "synccheck": ("compute-sanitizer synccheck", 35, 60),
     "profile": ("Nsight Compute", 0, 60),
+    # At the end, as it leaves a broken context behind.
+    "faults": ("Errors", 15, 30),
 }
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
 NO_TIME = "no time was left: --only runs it alone, into the same page"
 #: What a rehearsal cannot show: what needs hardware, and peers, which are no part of the tests' environment.
 NOT_REHEARSED = ("tells no time", "has no CUDA device", "CUDAExecutionProvider: onnxruntime")
+NOT_REHEARSED += tuple(f"No module named '{peer}'" for peer in ("timm", "torchvision", "kornia"))
+#: Has ``prctl``, and the signal that a process gets when its parent ends.
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 #: compute-sanitizer's exit status where it found something.
 FOUND = 9
-#: Bytes of a log that are kept, from its beginning and from its end.
+#: Letters of a log that are kept, from its beginning and from its end.
 KEPT_OF_A_LOG = 400_000
-NOT_REHEARSED += tuple(f"No module named '{peer}'" for peer in ("timm", "torchvision", "kornia"))
 NEEDED = {"training": "torch", "onnx": "onnxruntime"}
 
 
@@ -73,16 +81,18 @@ def main() -> int:
     parser.add_argument("--without-hardware", action="store_true", help=rehearsal)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--tried", type=json.loads, default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        run_part(options.part, options.out, options.quick)
+        run_part(options.part, options.out, options.quick, options.tried)
         return 0
     return run_all(options)
 
 
-def run_part(name: str, path: Path, quick: bool) -> None:
+def run_part(name: str, path: Path, quick: bool, tried: list[str]) -> None:
     """One part, in this process; its findings go to a file."""
-    part = Part(PARTS[name][0] if name in PARTS else name, path)
+    faulthandler.enable()
+    part = Part(PARTS[name][0] if name in PARTS else name, path, tried=tried)
     if name == "training":
         from training import training
 
@@ -99,6 +109,7 @@ def run_part(name: str, path: Path, quick: bool) -> None:
         from timings import profiled, timings
 
         driver = Driver()
+        part.is_broken = driver.is_broken
         if name.startswith("planted-"):
             planted(driver, name.removeprefix("planted-"))
         elif name == "describe":
@@ -120,6 +131,20 @@ class Runner:
         self.folder, self.quick = folder, quick
         self.end = math.inf
         self.logs: Path | None = None
+        #: The signal that ends it all.
+        self.ended_by: signal.Signals | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, _: object) -> None:
+        """What has been found so far is still written."""
+        self.ended_by = signal.Signals(number)
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._child is not None and self._child.returncode is None:
+            os.killpg(self._child.pid, signal.SIGKILL)
 
     def keep(self, name: str, said: str) -> None:
         """Puts a log to those that are kept."""
@@ -130,56 +155,83 @@ class Runner:
             with self.logs.open("a") as logs:
                 logs.write(f"\n──── {name}\n{said}\n")
 
+    def _left(self) -> float:
+        return 0 if self.ended_by is not None else self.end - time.monotonic()
+
     def allow(self, seconds: float) -> None:
         """All runs from here on end within that time."""
         self.end = time.monotonic() + seconds
 
     def run(
         self, name: str, before: tuple[str, ...] = (), most: float = math.inf, **variables: str
-    ) -> tuple[Part, int]:
-        """What a part found, and its exit status; a part that is stopped or crashes says so, and one for which there is
-        no time is not run.
+    ) -> tuple[Part, int, str]:
+        """What a part found, its exit status and what it printed. Where its process does not come to its end, which it
+        says, others go on with the sections that follow. A part for which there is no time is not run.
         """
+        part, status, said = self._run(name, [], before, most, variables)
+        n_tried = 0
+        while not part.finished and len(part.tried) > n_tried and self._left() > 1:
+            n_tried = len(part.tried)
+            later, later_status, later_said = self._run(name, part.tried, before, most, variables)
+            part.join(later)
+            status, said = status or later_status, said + later_said
+        return part, status, said
+
+    def _run(
+        self, name: str, tried: list[str], before: tuple[str, ...], most: float, variables: dict[str, str]
+    ) -> tuple[Part, int, str]:
         path, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
-        path.unlink(missing_ok=True)
-        log.write_text("")
         command = [*before, sys.executable, str(HERE / "run.py"), "--part", name, "--out", str(path)]
+        command += ["--tried", json.dumps(tried)]
         if self.quick:
             command.append("--quick")
         title = PARTS[name][0] if name in PARTS else name
-        limit = min(most, self.end - time.monotonic())
+        limit = min(most, self._left())
         if limit < 1:
-            return Part(title, not_run=[NO_TIME]), -1
+            return Part(title, not_run=[NO_TIME], tried=tried), -1, ""
         status = -1
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MIAMIX_LIBRARY": "", **variables}
+        if before:
+            environment["MIAMIX_GPU_PATIENCE"] = "600"  # a tool may take its time over the first kernel
         with log.open("w") as output:
             # A session of its own: a tool that runs the program goes with it when it is stopped.
-            child = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            self._child = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # also where this process is killed
             )
             try:
-                status = child.wait(limit)
+                status = self._child.wait(limit)
             except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+                self._kill()
+                # Not even that ends a process at once whose device hangs.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._child.wait(5)
                 output.write(f"\nstopped after {limit:.0f} s")
         said = log.read_text(errors="replace")
+        if self.ended_by is not None:
+            said += f"\nended by {self.ended_by.name}"
         self.keep(" ".join([*before[:1], name, *variables.values()]), said)
-        part = Part.load(path) if path.exists() else Part(title)
+        part = Part.load(path) if path.exists() else Part(title, tried=tried)
+        for written in (path, log):
+            written.unlink(missing_ok=True)
         # A tool that found something lets the part end, and says so by its own status.
         if not (part.finished and status in (0, FOUND if before else 0)):
             part.finished = False
             part.check("the part runs to its end", False, f"exit status {status}: …{said[-600:]}")
-        return part, status
+        return part, status, said
 
 
 def run_all(options: argparse.Namespace) -> int:
-    rehearsed = options.without_hardware
+    rehearsed, end = options.without_hardware, time.monotonic() + options.seconds
     install_carried()
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), rehearsed)
         runner.allow(60)
-        described, _ = runner.run("describe")
+        described, *_ = runner.run("describe")
         if not described.finished:
             print(described.checks[-1].detail, file=sys.stderr)
             return 1
@@ -189,32 +241,40 @@ def run_all(options: argparse.Namespace) -> int:
             which = "real" if rehearsed else "the stand-in"
             print(f"the driver is {which}: see --without-hardware", file=sys.stderr)
             return 1
-        options.out.mkdir(parents=True, exist_ok=True)
-        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-        card = re.sub(r"[^a-z0-9]+", "-", about["card"].lower()).strip("-")
-        about |= packed()
-        page = options.out / f"{today}-{card}-{about['commit'][:12]}.md"
-        whole = Findings(page.with_suffix(".json"), about)
-        runner.logs = page.with_suffix(".log")
-        if not whole.parts:
-            runner.logs.unlink(missing_ok=True)
-        parts: list[Part] = []
-        end = time.monotonic() + options.seconds
-        order = [name for name in PARTS if name in options.only]
-        for i, name in enumerate(order):
-            title, _, most = PARTS[name]
-            print(f"── {title}", flush=True)
-            kept = sum(PARTS[later][1] for later in order[i + 1 :])
-            runner.allow(min(most, end - time.monotonic() - kept))
-            part = one(runner, name)
-            parts.append(part)
-            for check in part.checks:
-                if not check.passed:
-                    print(f"   FAILED {check.name}: {check.detail}", flush=True)
-            print(f"   {summary(part)} ({part.seconds:.1f} s)", flush=True)
-            whole.add(name, part)
-            page.write_text(report(about, today, whole.parts, rehearsed))
+    options.out.mkdir(parents=True, exist_ok=True)
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    card = re.sub(r"[^a-z0-9]+", "-", about["card"].lower()).strip("-")
+    about |= packed()
+    page = options.out / f"{today}-{card}-{about['commit'][:12]}.md"
+    whole = Findings(page.with_suffix(".json"), about)
+    runner.logs = page.with_suffix(".log")
+    if not whole.parts:
+        runner.logs.unlink(missing_ok=True)
+    # In the report, so that what the part under way has found outlives this process.
+    runner.folder = page.with_name(f"{page.stem}-running")
+    shutil.rmtree(runner.folder, ignore_errors=True)
+    runner.folder.mkdir()
+    parts: list[Part] = []
+    order = [name for name in PARTS if name in options.only]
+    for i, name in enumerate(order):
+        title, _, most = PARTS[name]
+        print(f"── {title}", flush=True)
+        kept = sum(PARTS[later][1] for later in order[i + 1 :])
+        runner.allow(min(most, end - time.monotonic() - kept))
+        part = one(runner, name)
+        parts.append(part)
+        for check in part.checks:
+            if not check.passed:
+                print(f"   FAILED {check.name}: {check.detail}", flush=True)
+        print(f"   {summary(part)} ({part.seconds:.1f} s)", flush=True)
+        whole.add(name, part)
+        page.write_text(report(about, today, whole.parts, rehearsed))
+        if runner.ended_by is not None:
+            break
+    shutil.rmtree(runner.folder, ignore_errors=True)
     print(page)
+    if runner.ended_by is not None:
+        return 128 + runner.ended_by
     unfinished = [part for part in parts if not part.finished]
     failed = [check for part in parts for check in part.checks if not check.passed]
     unexpected = [why for part in parts for why in part.not_run if not any(text in why for text in NOT_REHEARSED)]
@@ -229,7 +289,7 @@ def run_all(options: argparse.Namespace) -> int:
 def packed() -> dict[str, str]:
     """What is run: the commit, and, as there may be changes, the bytes of all that takes part."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in ("*.py", "*.ptx", "miamix/*", "models/*") for path in HERE.glob(pattern)):
+    for path in sorted(path for pattern in ("*.py", "miamix/*", "models/*") for path in HERE.glob(pattern)):
         if path.is_file():
             digest.update(f"{path.relative_to(HERE)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     commit = json.loads((HERE / "about.json").read_text())["commit"]
@@ -288,9 +348,10 @@ def profile(runner: Runner, title: str) -> Part:
     tool = find_tool("ncu")
     if tool is None:
         return Part(title, not_run=["there is no ncu"], finished=True)
-    # Clocks are left as they are; the first call of each pair is not looked at.
+    # Clocks are left as they are.
     options = ("--clock-control", "none", "--set", "detailed", "--kernel-name", "regex:miamix", "--page", "details")
-    part, status = runner.run("profile", (tool, *options))
+    options += ("--target-processes", "all")
+    part, status, _ = runner.run("profile", (tool, *options))
     seen = Part(title, prose=f"{' '.join(options)}: in the log.", finished=True, seconds=part.seconds)
     if status != 0:
         seen.not_run.append(f"ncu ended with {status}: see the log")
@@ -304,23 +365,21 @@ def sanitized(runner: Runner, name: str, tool: str) -> Part:
     options += ("--error-exitcode", str(FOUND))
 
     def look_at(what: str, most: float = math.inf) -> tuple[Part, int, str, list[int]]:
-        part, status = runner.run(what, (tool, *options), most)
-        log = (runner.folder / f"{what}.log").read_text(errors="replace")
+        part, status, log = runner.run(what, (tool, *options), most)
         # "ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)"
         found = re.findall(r"^=+ (\w+ SUMMARY: ([0-9]+) (?:error|hazard).*)$", log, re.MULTILINE)
         words, counts = "; ".join(line for line, _ in found) or "no summary", [int(count) for _, count in found]
         if any(counts):
-            # The kernel, the place in it and the thread, of the first.
-            words = " / ".join([words, *re.findall(r"^=+ {2,}(\S.*)$", log, re.MULTILINE)[:6]])
-        return part, status, words, counts
+            # What the first of them is, the kernel, the place in it and the thread.
+            lines = re.findall(r"^=+ +(?!COMPUTE-SANITIZER|\w+ SUMMARY:)(\S.*)$", log, re.MULTILINE)
+            words = " / ".join([words, *lines[:6]])
+        return part, status, words if counts else f"{words}: …{log[-300:]}", counts
 
     planted, status, words, counts = look_at(f"planted-{name}", 25)
     if NO_TIME in planted.not_run:
         return Part(PARTS[name][0], not_run=[NO_TIME])
     finds, seconds = any(counts), planted.seconds
     told = f"{words}; exit status {status}"
-    if not finds:
-        told += f": …{(runner.folder / f'planted-{name}.log').read_text(errors='replace')[-300:]}"
     part, status, words, counts = look_at("sanitized")
     part.title, part.tables, part.seconds = PARTS[name][0], [], part.seconds + seconds
     part.check("a planted fault is found", finds, told)
@@ -337,7 +396,7 @@ def load(runner: Runner, title: str) -> Part:
     with tempfile.TemporaryDirectory() as cache:
         for state in ("none", "empty", "filled"):
             variables = {"MIAMIX_CUDA_CACHE": state, "CUDA_CACHE_PATH": cache}
-            part, _ = runner.run("load", CUDA_CACHE_DISABLE="1" if state == "none" else "0", **variables)
+            part, *_ = runner.run("load", CUDA_CACHE_DISABLE="1" if state == "none" else "0", **variables)
             whole.checks += part.checks
             whole.finished &= part.finished
             whole.seconds += part.seconds

@@ -14,7 +14,7 @@ from miamix import _library as lib
 import calls
 from calls import Batch, DevicePlan, OnCpu, OnDevice, Operator, Shape, Tensors
 from driver import Buffer, Driver, Event, Stream
-from part import Part
+from part import Part, Table
 
 #: What the largest times may be over the floor, by element type.
 TARGETS = {"float32": 1.3, "float16": 1.6, "bfloat16": 1.6, "uint8": 1.6}
@@ -92,45 +92,41 @@ class Prepared:
         calls.apply(op, plan, self.inputs, self.batch.n_classes, self.outputs, stream.handle)
 
 
-def large(part: Part, driver: Driver, clock: Clock, quick: bool, per_ms: float) -> None:
+def large(part: Part, table: Table, driver: Driver, clock: Clock, dtype: str, quick: bool, per_ms: float) -> None:
     """Batches that are far larger than the second-level cache, in turns, each time under another plan."""
     shape = Shape(2, 3, 68, 72) if quick else Shape(256, 3, 224, 224)
-    stream, op = clock.stream, Operator()
-    table = part.table(
-        "shape", "type", "ms", "replayed, ms", "floor, ms", "over it", "replayed", "over 3 whole images", "allowed"
-    )
-    for dtype, target in TARGETS.items():
-        one = shape.n * shape.channels * shape.height * shape.width * calls.DTYPES[dtype][1] // 8
-        n_sets = 2 if quick else max(2, -(-4 * driver.l2_bytes // (3 * one)) + 1)
-        sets = [Prepared(stream, shape, dtype, seed) for seed in range(n_sets)]
-        plans = [op.draw(shape, seed) for seed in range(2 if quick else N_PLANS)]
-        device_plans = [DevicePlan(driver, op, shape) for _ in plans]
-        floors = []
-        for plan, device_plan in zip(plans, device_plans):
-            calls.plan_upload(plan.address, device_plan.address, stream.handle)
-            floors.append([n_bytes / per_ms for n_bytes in moved_bytes(op, plan, sets[0].batch)])
-        turns = [(sets[i % n_sets], i % len(plans)) for i in range(n_sets * len(plans))]
-        captured = []
-        for prepared, i in turns:
-            with stream.capture() as graph:
-                prepared.apply(op, device_plans[i], stream)
-            captured.append(graph[0])
-        times, replays = [], []
-        for _ in range(1 if quick else max(2, 60 // len(turns))):
-            for (prepared, i), graph in zip(turns, captured):
-                times.append((clock.ms(lambda: prepared.apply(op, device_plans[i], stream)), *floors[i]))
-                replays.append((clock.ms(lambda: graph.launch(stream)), *floors[i]))
-        times, replays = times[len(turns) // 4 :], replays[len(turns) // 4 :]
-        median = [statistics.median(column) for column in zip(*times)]
-        over, replayed_over = (statistics.median(ms / floor for ms, floor, _ in all_) for all_ in (times, replays))
-        over_whole = statistics.median(ms / whole for ms, _, whole in times)
-        replayed = statistics.median(ms for ms, _, _ in replays)
-        numbers = [median[0], replayed, median[1]]
-        ratios = [over, replayed_over, over_whole]
-        cells = [clock.text(number) for number in numbers] + [clock.text(ratio, ".2f") for ratio in ratios]
-        table.rows.append([str(shape), dtype, *cells, f"{target}"])
-        clock.check(part, f"{shape} {dtype} within {target} of the floor", over <= target, f"{over:.2f}")
-        part.save()
+    stream, op, target = clock.stream, Operator(), TARGETS[dtype]
+    one = shape.n * shape.channels * shape.height * shape.width * calls.DTYPES[dtype][1] // 8
+    n_sets = 2 if quick else max(2, -(-4 * driver.l2_bytes // (3 * one)) + 1)
+    sets = [Prepared(stream, shape, dtype, seed) for seed in range(n_sets)]
+    plans = [op.draw(shape, seed) for seed in range(2 if quick else N_PLANS)]
+    device_plans = [DevicePlan(driver, op, shape) for _ in plans]
+    floors = []
+    for plan, device_plan in zip(plans, device_plans):
+        calls.plan_upload(plan.address, device_plan.address, stream.handle)
+        floors.append([n_bytes / per_ms for n_bytes in moved_bytes(op, plan, sets[0].batch)])
+    turns = [(sets[i % n_sets], i % len(plans)) for i in range(n_sets * len(plans))]
+    captured = []
+    for prepared, i in turns:
+        with stream.capture() as graph:
+            prepared.apply(op, device_plans[i], stream)
+        captured.append(graph[0])
+    times, replays = [], []
+    for _ in range(1 if quick else max(2, 60 // len(turns))):
+        for (prepared, i), graph in zip(turns, captured):
+            times.append((clock.ms(lambda: prepared.apply(op, device_plans[i], stream)), *floors[i]))
+            replays.append((clock.ms(lambda: graph.launch(stream)), *floors[i]))
+    times, replays = times[len(turns) // 4 :], replays[len(turns) // 4 :]
+    median = [statistics.median(column) for column in zip(*times)]
+    over, replayed_over = (statistics.median(ms / floor for ms, floor, _ in all_) for all_ in (times, replays))
+    over_whole = statistics.median(ms / whole for ms, _, whole in times)
+    replayed = statistics.median(ms for ms, _, _ in replays)
+    numbers = [median[0], replayed, median[1]]
+    ratios = [over, replayed_over, over_whole]
+    cells = [clock.text(number) for number in numbers] + [clock.text(ratio, ".2f") for ratio in ratios]
+    table.rows.append([str(shape), dtype, *cells, f"{target}"])
+    clock.check(part, f"{shape} {dtype} within {target} of the floor", over <= target, f"{over:.2f}")
+    part.save()
 
 
 #: What one kind of layer costs; each alone, neither warped nor smoothed where it is not said.
@@ -166,7 +162,7 @@ def kinds(part: Part, driver: Driver, clock: Clock, quick: bool, per_ms: float) 
         table.rows.append([str(batch.shape), what, dtype, *cells])
         part.save()
 
-    for shape in shapes:
+    def alone(shape: Shape) -> None:
         prepared = Prepared(stream, shape, "float32", 0)
         for what, changes in KINDS.items():
             if shape is not shapes[0] and not what.startswith("fmix"):
@@ -174,19 +170,28 @@ def kinds(part: Part, driver: Driver, clock: Clock, quick: bool, per_ms: float) 
             method = what.split(",")[0]
             op = Operator(method_weights={method: 1.0}, k_max=1, **{"p_aug": 0.0, "p_smooth": 0.0, **changes})
             row(op, prepared, what, lambda plan: prepared.apply(op, plan, stream))
-    op, shape = Operator(), shapes[0]
-    prepared = Prepared(stream, shape, "float32", 0)
-    where = OnDevice(stream)
-    room = {"masks": calls.empty(calls.FLOAT32, shape.n, shape.height, shape.width)}
-    placed = Tensors(where.place(room), calls.CUDA)
 
-    def masks(plan: Any) -> None:
-        lib.masks(op.handle.address, plan.address, placed["masks"], None, stream.handle)
+    def masks_alone(shape: Shape) -> None:
+        op, prepared = Operator(), Prepared(stream, shape, "float32", 0)
+        where = OnDevice(stream)
+        room = {"masks": calls.empty(calls.FLOAT32, shape.n, shape.height, shape.width)}
+        placed = Tensors(where.place(room), calls.CUDA)
 
-    row(op, prepared, "all kinds, masks alone (floor: of mixing)", masks)
+        def masks(plan: Any) -> None:
+            lib.masks(op.handle.address, plan.address, placed["masks"], None, stream.handle)
+
+        row(op, prepared, "all kinds, masks alone (floor: of mixing)", masks)
+
+    def interleaved(shape: Shape, dtype: str) -> None:
+        op, prepared = Operator(), Prepared(stream, shape, dtype, 0, "NHWC")
+        row(op, prepared, "all kinds, NHWC", lambda plan: prepared.apply(op, plan, stream))
+
+    part.section("each kind of layer", lambda: alone(shapes[0]))
+    part.section("masks alone", lambda: masks_alone(shapes[0]))
     for dtype in ("float32", "bfloat16", "uint8"):
-        interleaved = Prepared(stream, shape, dtype, 0, "NHWC")
-        row(op, interleaved, "all kinds, NHWC", lambda plan: interleaved.apply(op, plan, stream))
+        part.section(f"NHWC, {dtype}", lambda: interleaved(shapes[0], dtype))
+    for shape in shapes[1:]:
+        part.section(f"fmix, {shape}", lambda: alone(shape))
 
 
 def small(part: Part, driver: Driver, clock: Clock, quick: bool) -> None:
@@ -262,21 +267,24 @@ def host(part: Part, driver: Driver, clock: Clock, quick: bool) -> None:
 def timings(part: Part, driver: Driver, quick: bool) -> None:
     """All of them."""
     clock = Clock(driver, Stream(driver))
+    # What all else stands beside: each process measures it for itself.
     per_ms = bandwidth(part, driver, clock, quick)
     part.save()
-    small(part, driver, clock, quick)
-    host(part, driver, clock, quick)
-    large(part, driver, clock, quick, per_ms)
+    part.section("one replay", lambda: small(part, driver, clock, quick))
+    part.section("on the CPU", lambda: host(part, driver, clock, quick))
+    table = part.table(
+        "shape", "type", "ms", "replayed, ms", "floor, ms", "over it", "replayed", "over 3 whole images", "allowed"
+    )
+    for dtype in TARGETS:
+        part.section(dtype, lambda: large(part, table, driver, clock, dtype, quick, per_ms))
     kinds(part, driver, clock, quick, per_ms)
 
 
 def profiled(part: Part, driver: Driver, quick: bool) -> None:
-    """A few calls for a profiler to look at: the second of each pair is warm."""
+    """A few calls for a profiler to look at."""
     stream, op = Stream(driver), Operator()
     large = Shape(2, 3, 68, 72) if quick else Shape(256, 3, 224, 224)
     for shape, dtype in ((large, "float32"), (large, "uint8"), (Shape(128, 3, 32, 32), "float32")):
         prepared = Prepared(stream, shape, dtype, 0)
-        plan = op.draw(prepared.batch.shape, 0)
-        for _ in range(2):
-            prepared.apply(op, plan, stream)
-            stream.synchronize()
+        prepared.apply(op, op.draw(prepared.batch.shape, 0), stream)
+        stream.synchronize()

@@ -137,6 +137,14 @@ class Timer:
         self.synchronize()
         return (time.perf_counter() - start) / times * 1e3, of_host / times * 1e3
 
+    def is_broken(self) -> bool:
+        """Whether the context has met a fault, after which every call fails."""
+        try:
+            self.synchronize()
+        except Exception:  # of a type that torch's versions do not agree on
+            return True
+        return False
+
     def text(self, number: float, form: str = ".3f") -> str:
         return f"{number:{form}}" if self.on_device else "–"
 
@@ -162,7 +170,11 @@ def alone(part: Part, device: torch.device, quick: bool) -> None:
         part.save()
 
 
-def steps(part: Part, device: torch.device, quick: bool) -> None:
+#: What a step computes in.
+PRECISIONS = ("float32, TF32 convolutions", "bfloat16 autocast, channels last")
+
+
+def steps(part: Part, device: torch.device, precision: str, quick: bool) -> None:
     """A training step of ResNet-18 with each mixer, in turns."""
     n, width = (4, 4) if quick else (128, 64)
     n_steps, n_rounds, n_batches = (1, 1, 2) if quick else (30, 7, 8)
@@ -171,52 +183,49 @@ def steps(part: Part, device: torch.device, quick: bool) -> None:
         (torch.randn(n, 3, 32, 32, device=device), torch.randint(0, N_CLASSES, (n,), device=device))
         for _ in range(n_batches)
     ]
-    for precision in ("float32, TF32 convolutions", "bfloat16 autocast, channels last"):
-        is_mixed = precision.startswith("bfloat16")
-        form = torch.channels_last if is_mixed else torch.contiguous_format
-        torch.manual_seed(0)
-        model = resnet18(width).to(device, memory_format=form)
-        optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
-        all_mixers, turn = mixers(part, device), 0
+    is_mixed = precision.startswith("bfloat16")
+    form = torch.channels_last if is_mixed else torch.contiguous_format
+    torch.manual_seed(0)
+    model = resnet18(width).to(device, memory_format=form)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    all_mixers, turn = mixers(part, device), 0
 
-        def step(mixer: Mixer, loss: Loss) -> Tensor:
-            nonlocal turn
-            turn += 1
-            images, labels = batches[turn % n_batches]
-            # Some mix in place: a copy, for all of them.
-            mixed, targets = mixer(images.clone(memory_format=form), labels)
-            with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-                value = loss(model(mixed), targets)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
-            return value.detach()
+    def step(mixer: Mixer, loss: Loss) -> Tensor:
+        nonlocal turn
+        turn += 1
+        images, labels = batches[turn % n_batches]
+        # Some mix in place: a copy, for all of them.
+        mixed, targets = mixer(images.clone(memory_format=form), labels)
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+            value = loss(model(mixed), targets)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        return value.detach()
 
-        # A loop that leaves the host ahead of the device hides what the host does; one that asks for the loss does not.
-        for end in ("", ", .item() of the loss"):
-            times: dict[str, list[float]] = {name: [] for name in all_mixers}
-            of_host: dict[str, list[float]] = {name: [] for name in all_mixers}
-            for round_ in range(n_rounds + 1):
-                for name, (mixer, loss) in all_mixers.items():
-                    ms, host_ms = timer.ms(lambda: step(mixer, loss).item() if end else step(mixer, loss), n_steps)
-                    if round_ or quick:  # the first warms up
-                        times[name].append(ms)
-                        of_host[name].append(host_ms)
-            what = f"ResNet-18 step, {n}×3×32×32, {precision}{end}"
-            table = part.table(what, "ms", "on the host, ms", "slow-down", "between rounds")
-            slow_down = tabulate(table, timer, times, of_host)
-            if not end:
-                target = f"ResNet-18, {precision}: slowed by less than {SLOW_DOWN_TARGET:.0f} %"
-                if timer.on_device:
-                    part.check(target, slow_down < SLOW_DOWN_TARGET, f"{slow_down:+.2f} %")
-                else:
-                    part.not_run.append(f"{target}: torch has no CUDA device")
-            part.save()
+    # A loop that leaves the host ahead of the device hides what the host does; one that asks for the loss does not.
+    for end in ("", ", .item() of the loss"):
+        times: dict[str, list[float]] = {name: [] for name in all_mixers}
+        of_host: dict[str, list[float]] = {name: [] for name in all_mixers}
+        for round_ in range(n_rounds + 1):
+            for name, (mixer, loss) in all_mixers.items():
+                ms, host_ms = timer.ms(lambda: step(mixer, loss).item() if end else step(mixer, loss), n_steps)
+                if round_ or quick:  # the first warms up
+                    times[name].append(ms)
+                    of_host[name].append(host_ms)
+        what = f"ResNet-18 step, {n}×3×32×32, {precision}{end}"
+        table = part.table(what, "ms", "on the host, ms", "slow-down", "between rounds")
+        slow_down = tabulate(table, timer, times, of_host)
+        if not end:
+            target = f"ResNet-18, {precision}: slowed by less than {SLOW_DOWN_TARGET:.0f} %"
+            if timer.on_device:
+                part.check(target, slow_down < SLOW_DOWN_TARGET, f"{slow_down:+.2f} %")
+            else:
+                part.not_run.append(f"{target}: torch has no CUDA device")
+        part.save()
 
 
-def tabulate(
-    table: Table, timer: Timer, times: dict[str, list[float]], of_host: dict[str, list[float]]
-) -> float:
+def tabulate(table: Table, timer: Timer, times: dict[str, list[float]], of_host: dict[str, list[float]]) -> float:
     """Each mixer's rounds beside those without one; MiAMix's slow-down in per cent."""
     medians: dict[str, float] = {}
     for name, all_ms in times.items():
@@ -232,11 +241,13 @@ def tabulate(
 def training(part: Part, quick: bool) -> None:
     """All of it; on the CPU where it is rehearsed."""
     device = torch.device("cpu" if quick else "cuda")
+    part.is_broken = Timer(device).is_broken
     part.prose = f"torch {torch.__version__}, medians of rounds in turns."
     torch.backends.cudnn.benchmark = True
-    same_bytes(part, device)
-    alone(part, device, quick)
-    steps(part, device, quick)
+    part.section("the bytes of CPU memory", lambda: same_bytes(part, device))
+    for precision in PRECISIONS:
+        part.section(f"steps, {precision}", lambda: steps(part, device, precision, quick))
+    part.section("mixing alone", lambda: alone(part, device, quick))
     part.not_run = list(dict.fromkeys(part.not_run))
 
 

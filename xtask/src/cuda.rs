@@ -190,16 +190,32 @@ pub fn find_stand_in(workspace: &Workspace, program: &mut Command) -> Result<()>
     if !folder.join("libcuda.so.1").is_file() {
         stand_in(workspace)?;
     }
+    find_driver(folder, program)
+}
+
+fn find_driver(folder: PathBuf, program: &mut Command) -> Result<()> {
     let mut paths = vec![folder];
     paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
     program.env("LD_LIBRARY_PATH", std::env::join_paths(paths)?).env("MIAMIX_REQUIRE_CUDA", "1");
     Ok(())
 }
 
+/// Prints what the kernels execute, by a stand-in driver that counts.
+pub fn count(workspace: &Workspace) -> Result<()> {
+    let folder = build_stand_in(workspace, workspace.target.join("cuda/counting"), &["-DCOUNT_INSTRUCTIONS"])?;
+    let mut test = workspace.cargo();
+    find_driver(folder, &mut test)?;
+    test.args(["test", "--release", "--locked", "--test", "cuda", "--"]);
+    command::run(test.args(["--ignored", "--nocapture", "what_the_kernels_execute"]))
+}
+
 /// Builds the stand-in driver; its folder.
 pub fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
+    build_stand_in(workspace, folder_of_stand_in(workspace), &[])
+}
+
+fn build_stand_in(workspace: &Workspace, library: PathBuf, options: &[&str]) -> Result<PathBuf> {
     let sources = workspace.existing("tests/cuda")?;
-    let library = folder_of_stand_in(workspace);
     fs::create_dir_all(&library)?;
     let translated = workspace.target.join("cuda/ptx_kernels.cpp");
     let mut translate = Command::new(&Python::find()?.program);
@@ -217,7 +233,7 @@ pub fn stand_in(workspace: &Workspace) -> Result<PathBuf> {
         "-fno-math-errno",
         "-fvisibility=hidden",
     ]);
-    compile.args(["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused"]).arg("-I").arg(&sources);
+    compile.args(["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused"]).args(options).arg("-I").arg(&sources);
     for file in ["cuda_on_cpu.cpp", "driver.cpp", "source_kernels.cpp"] {
         compile.arg(sources.join(file));
     }

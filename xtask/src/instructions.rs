@@ -4,6 +4,7 @@
 //! a processor of its own.
 
 use crate::command::{self, Spinner};
+use crate::cuda;
 use crate::test::Skip;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,9 @@ pub struct Options {
     /// Writes the counts down as those to come up to.
     #[arg(long)]
     bless: bool,
+    /// Prints what the CUDA kernels take instead, by a driver that runs and counts their PTX.
+    #[arg(long, conflicts_with = "bless")]
+    cuda: bool,
 }
 
 const PAGE: &str = "docs/bench/instructions.md";
@@ -45,6 +49,9 @@ struct Counts {
 }
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    if options.cuda {
+        return cuda::count(workspace).map(|()| true);
+    }
     let counts = count(workspace)?;
     let page = page(&counts);
     print!("{page}");
