@@ -178,6 +178,8 @@ struct PinnedLists {
     free: Vec<Pinned>,
     /// What copies may still be reading, in the order of their beginning.
     busy: VecDeque<Pinned>,
+    /// What a copy may be reading whose end nobody will see: never used again.
+    lost: Vec<Pinned>,
 }
 
 impl PinnedLists {
@@ -348,17 +350,14 @@ impl Stream {
             call!(self.driver, copy_to_device(address, block.memory, bytes, self.stream))?;
             Ok(result)
         });
-        match copied {
-            // Memory whose copy nobody would see the end of is not used again.
-            Ok(result) => call!(self.driver, record(block.event, self.stream)).map(|()| {
-                self.pinned().busy.push_back(Pinned { stream: self.stream, ..block });
-                result
-            }),
-            Err(error) => {
-                self.pinned().free.push(block);
-                Err(error)
-            }
+        let recorded = if copied.is_ok() { call!(self.driver, record(block.event, self.stream)) } else { Ok(()) };
+        let mut pinned = self.pinned();
+        match (&copied, &recorded) {
+            (Err(_), _) => pinned.free.push(block),
+            (Ok(_), Err(_)) => pinned.lost.push(block),
+            (Ok(_), Ok(())) => pinned.busy.push_back(Pinned { stream: self.stream, ..block }),
         }
+        recorded.and(copied)
     }
 
     fn pinned(&self) -> MutexGuard<'_, PinnedLists> {

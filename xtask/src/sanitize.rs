@@ -300,6 +300,8 @@ impl<'a> Sanitizer<'a> {
     fn configure(&self, command: &mut Command) {
         let suppressions = self.workspace.root.join("tests/sanitizers/thread.suppressions");
         command.env("TSAN_OPTIONS", format!("suppressions={}:die_after_fork=0", suppressions.display()));
+        // Memory that cannot be had is asked for, too.
+        command.env("ASAN_OPTIONS", "allocator_may_return_null=1");
     }
 
     fn cargo_test(&self, tests: &[&str]) -> Command {
