@@ -182,6 +182,8 @@ fn report_file(report: &Path, extension: &str) -> Result<PathBuf> {
 ///
 /// `venv`: with torch, NumPy and ONNX Runtime.
 pub fn rehearse(workspace: &Workspace, venv: &Venv) -> Result<()> {
+    // An older library beside newer kernels and scripts would be rehearsed.
+    command::run(&mut workspace.release_build())?;
     let folder = workspace.target.join("gpu-rehearsal");
     pack(workspace, &workspace.library(), &folder, None)?;
     let before = |name: &str, first: PathBuf| {

@@ -651,6 +651,8 @@ def data_loader(
     MiamixValueError
         For a sampler beside ``shuffle``, and a batch sampler beside what makes batches.
     """
+    if not isinstance(mix, _mix.MiAMix):
+        raise TypeError(f"mix: must be a miamix.MiAMix, got {type(mix).__module__}.{type(mix).__name__}")
     if sampler is not None and shuffle:
         raise lib.invalid("shuffle", "must be False beside a sampler", shuffle)
     if batch_sampler is not None:

@@ -161,6 +161,11 @@ def test_errors(call, message):
         call()
 
 
+def test_a_loader_is_given_the_operator_of_arrays():
+    with pytest.raises(TypeError, match=r"^mix: must be a miamix\.MiAMix, got miamix\.torch\.MiAMix$"):
+        miamix.torch.data_loader(Pictures(), miamix.torch.MiAMix())
+
+
 # The operator
 
 
