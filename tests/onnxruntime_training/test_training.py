@@ -193,9 +193,10 @@ def test_errors_of_the_operator_reach_the_trainer(tmp_path):
 
 def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch):
     page = Path(__file__).parents[2] / "bindings" / "python" / "README.md"
-    [snippet] = [
+    snippets = [
         part.split("```")[0] for part in page.read_text(encoding="utf-8").split("```py\n")[1:]
     ]
+    [snippet] = [snippet for snippet in snippets if "training_artifacts" in snippet]
     net = train.make_net(10, 16, seed=0)
     images = np.random.default_rng(0).standard_normal((64, 3, 16, 16)).astype(np.float32)
     batches = [(images, np.arange(64) % 10)] * 2
