@@ -463,7 +463,7 @@ typedef struct miamix_plan miamix_plan;
  */
 typedef struct miamix_shape {
     /**
-     * N, the number of samples; 0 is an empty batch.
+     * N, the number of samples, at most 268435455; 0 is an empty batch.
      */
     uint64_t samples;
     /**

@@ -54,7 +54,7 @@ fn on_device() -> super::boundary::Failure {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct miamix_shape {
-    /// N, the number of samples; 0 is an empty batch.
+    /// N, the number of samples, at most 268435455; 0 is an empty batch.
     pub samples: u64,
     /// H, pixels, 1 to 32768.
     pub height: u64,
